@@ -1,0 +1,40 @@
+"""MAFQL, Multi-Agent Flow-based Q-Learning, as an RLlib plugin.
+
+Touching `MAFQL` or `MAFQLConfig` imports Ray and registers the algorithm ("MAFQL") and the environment
+("grid2op_zones") with Ray Tune. Importing `rllib_mafql.losses`, `.networks` or `.deploy` does not import Ray.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_mafql.algorithm import MAFQL, MAFQLConfig
+
+__version__ = "0.1.0"
+__all__ = ["MAFQL", "MAFQLConfig", "register"]
+
+
+def register() -> None:
+    """Registers "MAFQL" and "grid2op_zones" with Ray Tune. Safe to call more than once."""
+    from ray import tune
+
+    from rllib_mafql.algorithm import MAFQL
+
+    tune.register_trainable("MAFQL", MAFQL)
+    tune.register_env("grid2op_zones", _make_env)
+
+
+def _make_env(config: Any) -> Any:
+    from grid2op_zones import ZonedGridEnv
+
+    return ZonedGridEnv(config)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MAFQL", "MAFQLConfig"):
+        value = getattr(importlib.import_module("rllib_mafql.algorithm"), name)
+        register()
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

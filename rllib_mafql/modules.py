@@ -1,0 +1,93 @@
+"""The RLModules: a policy per agent (all that env runners receive), and the critic and the teacher (learner only).
+
+Letters as in losses.py; d_i and m_i are the sizes of agent i's observation and action.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor
+
+from rllib_mafql.networks import CriticEnsemble, VelocityField
+
+CRITIC = "critic"
+TEACHER = "teacher"
+
+
+def slices_of(sizes: list[int]) -> list[slice]:
+    """Where each agent's components lie in a joint array of agents side by side."""
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+class FlowPolicy(TorchRLModule):
+    """Actions by integrating a velocity field from Gaussian noise under an observation.
+
+    As an agent's student it maps (o_i, z_i) to a_i; as the teacher it maps the joint (o, z) to the joint action.
+    `forward_inference` starts from z = 0 and is deterministic, `forward_exploration` draws z. Both take
+    {"obs": (B, d)} and return {"actions": (B, m)} in [-1, 1].
+
+    model_config: hidden, layers, flow_steps.
+    """
+
+    model_config: Any
+    observation_space: Any
+    action_space: Any
+
+    def setup(self) -> None:
+        self.flow_steps = int(self.model_config["flow_steps"])
+        self.field = VelocityField(
+            self.observation_space.shape[0],
+            self.action_space.shape[0],
+            hidden=self.model_config["hidden"],
+            layers=self.model_config["layers"],
+        )
+
+    def act(self, o: Tensor, z: Tensor) -> Tensor:
+        """Actions (B, m) for observations (B, d) and noise (B, m), differentiable."""
+        return self.field.integrate(o, z, self.flow_steps)
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        o = batch[Columns.OBS]
+        with torch.no_grad():
+            return {Columns.ACTIONS: self.act(o, o.new_zeros(len(o), self.field.action_size))}
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        o = batch[Columns.OBS]
+        with torch.no_grad():
+            return {Columns.ACTIONS: self.act(o, torch.randn(len(o), self.field.action_size, device=o.device))}
+
+
+class JointCritic(TorchRLModule):
+    """The centralised critics and their target networks.
+
+    model_config: hidden, layers, ensemble, and `agents`, a list of [agent id, d_i, m_i] in joint order.
+    """
+
+    model_config: Any
+    observation_space: Any
+    action_space: Any
+
+    def setup(self) -> None:
+        self.q = CriticEnsemble(
+            self.observation_space.shape[0],
+            self.action_space.shape[0],
+            hidden=self.model_config["hidden"],
+            layers=self.model_config["layers"],
+            ensemble=self.model_config["ensemble"],
+        )
+        self.target_q = copy.deepcopy(self.q).requires_grad_(False)
+
+    @torch.no_grad()
+    def update_target(self, tau: float) -> None:
+        """Moves the target networks the share tau of the way to the critics."""
+        torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), tau)
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """{"obs": (B, sum d_i), "actions": (B, sum m_i)} -> {"q": (E, B)}."""
+        return {"q": self.q(self.q.encode(batch[Columns.OBS]), batch[Columns.ACTIONS])}

@@ -1,0 +1,196 @@
+"""MAFQL as an RLlib algorithm: it learns, saves, restores, survives broken environments and refuses bad settings."""
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray import tune
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+from rllib_mafql import MAFQLConfig
+from rllib_mafql.modules import CRITIC, TEACHER
+from tests.rllib_mafql.toy_env import STEPS, EchoEnv
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_instance():
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+    tune.register_env("echo", EchoEnv)
+    yield
+    ray.shutdown()
+
+
+def config(**training):
+    small = dict(actor_hidden=64, teacher_hidden=64, critic_hidden=64, train_batch_size_per_learner=128)
+    settings = dict(warm_start_steps=1000, num_updates=50, gamma=0.5, n_step=1, reward_bounds=(-4.0, 1.0), **small)
+    return (
+        MAFQLConfig()
+        .environment("echo")
+        .training(**settings | training)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+        .evaluation(evaluation_interval=None, evaluation_duration=5, evaluation_config={"explore": False})
+        .debugging(seed=1)
+    )
+
+
+def weights(algorithm):
+    state = algorithm.learner_group.get_state()["learner"]["rl_module"]
+    return {f"{m}/{k}": np.array(v) for m, module in state.items() for k, v in module.items()}
+
+
+def test_touching_the_package_registers_algorithm_and_environment():
+    assert tune.registry.get_trainable_cls("MAFQL").__name__ == "MAFQL"
+    assert _global_registry.contains(ENV_CREATOR, "grid2op_zones")
+
+
+def test_it_learns_from_random_play_what_to_do(tmp_path):
+    algorithm = config(bc_coeff=0.0, distillation_coeff=0.1, conservative_coeff=0.01).build_algo()
+    try:
+        random_return = None
+        for _ in range(20):
+            result = algorithm.train()
+            random_return = random_return or result["env_runners"].get("behavior", {}).get("episode_return_mean")
+        learned = algorithm.evaluate()["env_runners"]
+        assert random_return < 0.5 * STEPS
+        assert learned["episode_return_mean"] > 0.9 * STEPS
+        assert learned["survived"] == 1.0
+        metrics = result["learners"]
+        for module, names in {
+            CRITIC: ("td_loss", "conservative_loss", "q_mean"),
+            TEACHER: ("flow_matching_loss",),
+            "left": ("distillation_loss", "q_loss"),
+        }.items():
+            assert all(np.isfinite(metrics[module][name]) for name in names)
+        assert "bc_loss" not in metrics["left"]  # switched off
+
+        before = weights(algorithm)
+        path = algorithm.save_to_path(str(tmp_path / "checkpoint"))
+    finally:
+        algorithm.stop()
+
+    restored = Algorithm.from_checkpoint(path)
+    try:
+        after = weights(restored)
+        assert before.keys() == after.keys()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+        assert restored.evaluate()["env_runners"]["episode_return_mean"] > 0.9 * STEPS
+        updates = restored._updates_done
+        for _ in range(8):  # the replay fills anew, then learning goes on
+            result = restored.train()
+        assert result["num_learner_updates"] > updates
+    finally:
+        restored.stop()
+
+    other = config().environment("echo", env_config={"fingerprint": {"grid": "another"}}).build_algo()
+    try:
+        with pytest.raises(ValueError, match="trained on grid 'echo', but env_config has grid 'another'"):
+            other.restore_from_path(path)
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize(
+    ("off", "moving"),
+    [
+        (("flow_matching_coeff", "distillation_coeff", "bc_coeff", "q_coeff"), {CRITIC}),
+        (("td_coeff", "conservative_coeff", "q_coeff", "distillation_coeff", "bc_coeff"), {TEACHER}),
+        (("td_coeff", "conservative_coeff", "q_coeff", "flow_matching_coeff", "distillation_coeff"), {"left", "right"}),
+    ],
+)
+def test_each_objective_alone_moves_only_its_own_modules(off, moving):
+    algorithm = config(warm_start_steps=200, num_updates=2, **dict.fromkeys(off, 0.0)).build_algo()
+    try:
+        before = weights(algorithm)
+        algorithm.train()
+        after = weights(algorithm)
+    finally:
+        algorithm.stop()
+    changed = {k.split("/")[0] for k in before if "normalizer" not in k and not np.array_equal(before[k], after[k])}
+    assert changed == moving
+
+
+def test_centralized_execution_plays_the_teacher():
+    algorithm = config(execution="centralized", warm_start_steps=200, num_updates=2).build_algo()
+    try:
+        algorithm.train()
+        runner = algorithm.env_runner
+        (rollout,) = runner.sample(num_timesteps=20, explore=False, force_reset=True)
+        with torch.no_grad():
+            teacher = runner.module[TEACHER].act(torch.from_numpy(rollout.columns["obs"]), torch.zeros(20, 4))
+        assert np.allclose(rollout.columns["actions"], teacher.numpy(), atol=1e-6)
+    finally:
+        algorithm.stop()
+
+
+def test_coefficients_follow_their_schedules():
+    algorithm = config(bc_coeff=[[0, 1.0], [400, 0.0]], warm_start_steps=200, num_updates=1).build_algo()
+    try:
+        first = algorithm.train()["learners"][CRITIC]["bc_coeff"]  # 200 env steps
+        second = algorithm.train()["learners"][CRITIC]["bc_coeff"]  # 400
+    finally:
+        algorithm.stop()
+    assert first == pytest.approx(0.5)
+    assert second == pytest.approx(0.0)
+
+
+def test_a_broken_environment_is_replaced_and_its_episode_dropped():
+    EchoEnv.failures = 0
+    broken = config().environment("echo", env_config={"fail_at": 7})
+    runner = broken.env_runner_cls(config=broken)
+    (rollout,) = runner.sample(num_timesteps=100)
+    assert EchoEnv.failures == 1
+    # the first six steps of the episode that broke are not in the data
+    assert len(rollout.columns["rewards"]) == rollout.env_steps() - 6
+    assert runner.get_metrics()["num_env_step_failures"].peek() == 1
+
+
+def test_runner_fragments_are_reproducible_by_seed_and_scaled_to_the_action_space():
+    wide = config().environment("echo", env_config={"bounds": 5.0})
+    wide.validate()
+    columns = [wide.env_runner_cls(config=wide).sample(num_timesteps=60, behavior=True)[0].columns for _ in range(2)]
+    for name in columns[0]:
+        assert np.array_equal(columns[0][name], columns[1][name])
+    assert np.abs(columns[0]["actions"]).max() <= 1.0
+    # the reward is that of the action times 5, divided by 5 in the environment: exactly the normalised action's
+    error = np.mean((columns[0]["actions"] - columns[0]["obs"][:, [0, 1, 3, 4]]) ** 2, -1)
+    assert columns[0]["rewards"] == pytest.approx(1 - error, abs=1e-5)
+
+
+def test_two_learners_stay_identical():
+    algorithm = config(warm_start_steps=200, num_updates=5).learners(num_learners=2).build_algo()
+    try:
+        algorithm.train()
+        results = algorithm.learner_group.foreach_learner(
+            lambda learner: [p.detach().numpy().copy() for p in learner._params.values()]
+        )
+        first, second = (result.get() for result in results)
+    finally:
+        algorithm.stop()
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"flow_steps": 6}, "flow_steps must be an integer from 1 to 5, got 6"),
+        ({"teacher_flow_steps": 0}, "teacher_flow_steps must be an integer from 1 to 5"),
+        ({"execution": "central"}, "execution must be one of decentralized, centralized"),
+        ({"conservatism": "none"}, "conservatism must be one of counterfactual, joint"),
+        ({"bc_coeff": -1.0}, "bc_coeff must be 0 or greater"),
+        ({"gamma": 1.0}, "gamma must be at least 0 and less than 1"),
+        ({"reward_bounds": [1.0, 0.0]}, "reward_bounds must be None or"),
+        ({"behavior_policies": {"qp": 0.0}}, "behavior_policies must be a mapping"),
+        ({"warm_start_steps": 10, "replay_capacity": 5}, r"warm_start_steps must be at most replay_capacity \(5\)"),
+    ],
+)
+def test_bad_settings_are_named(setting, message):
+    with pytest.raises(ValueError, match=message):
+        config(**setting).validate()
+
+
+def test_a_policy_that_the_environment_does_not_have_is_named():
+    unknown = config(behavior_policies={"qp_zone": 1.0})
+    runner = unknown.env_runner_cls(config=unknown)
+    with pytest.raises(ValueError, match="behavior_policies names 'qp_zone', but EchoEnv has no behavior_policy"):
+        runner.sample(num_timesteps=5, behavior=True)

@@ -1,0 +1,55 @@
+"""A small game with a known answer: each agent should repeat the first two numbers that it sees."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+STEPS = 20
+
+
+class EchoEnv(MultiAgentEnv):
+    """Two agents with observations of different size; reward 1 - mean squared distance, 20 steps.
+
+    config: `fail_at` (raise in that step of the first episode), `bounds` (of the actions, default 1), `fingerprint`.
+    """
+
+    failures = 0
+
+    def __init__(self, config=None):
+        super().__init__()
+        config = dict(config or {})
+        self.fail_at = config.get("fail_at")
+        self.scale = config.get("bounds", 1.0)
+        self.fingerprint = config.get("fingerprint", {"grid": "echo"})
+        self.possible_agents = self.agents = ["left", "right"]
+        self.observation_spaces = {
+            agent: gym.spaces.Box(-1, 1, (3 + i,), np.float32) for i, agent in enumerate(self.agents)
+        }
+        self.action_spaces = {agent: gym.spaces.Box(-self.scale, self.scale, (2,), np.float32) for agent in self.agents}
+        self.rng = np.random.default_rng(0)
+
+    def _observe(self):
+        self.obs = {
+            agent: self.rng.uniform(-1, 1, space.shape).astype(np.float32)
+            for agent, space in self.observation_spaces.items()
+        }
+        return self.obs
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, actions):
+        self.steps += 1
+        if self.steps == self.fail_at and EchoEnv.failures == 0:
+            EchoEnv.failures += 1
+            raise RuntimeError("the simulator broke")
+        error = np.mean([(actions[a] / self.scale - self.obs[a][:2]) ** 2 for a in self.agents])
+        over = self.steps >= STEPS
+        infos = {a: {"episode_metrics": {"survived": 1.0}} if over else {} for a in self.agents}
+        rewards = {a: 1.0 - error for a in self.agents}
+        return self._observe(), rewards, {"__all__": False}, {"__all__": over}, infos
