@@ -88,7 +88,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.td_coeff = 1.0              # critic: TD error
         self.conservative_coeff = 0.1    # critic: conservatism
         self.q_coeff = 1.0               # students: - Q(o, mu) / mean|Q|
-        self.conservatism = "counterfactual"  # or "joint": swap one agent's action at a time, or all at once
+        self.conservatism = "counterfactual"  # or "joint": sample the action of one agent, or of all
         self.num_random_actions = 1      # uniform samples in the conservative term, beside the policies'
         self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|Q|); None: equally
 
@@ -97,7 +97,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.teacher_flow_steps = 5      # Euler steps of the teacher, 1 to 5
         self.execution = "decentralized"  # or "centralized": the teacher acts on the joint observation
         self.actor_hidden = 256          # width of the students' layers
-        self.teacher_hidden = 384        # width of the teacher's layers
+        self.teacher_hidden = 256        # width of the teacher's layers
         self.critic_hidden = 256         # width of the critics' layers
         self.hidden_layers = 2           # layers that see the action, in every network
         self.num_critics = 2             # size of the critic ensemble

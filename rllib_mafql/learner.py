@@ -113,11 +113,9 @@ class MAFQLLearner(TorchLearner):
             sampled += [] if teacher is None else [teacher[None]]
             proposals = torch.cat(sampled)
             if self.config.conservatism == "counterfactual":
-                swapped = losses.counterfactual_actions(a, proposals, self._action_slices)
-                q_sampled = q_net(embedding, swapped.flatten(0, 1)).unflatten(1, swapped.shape[:2])
-            else:
-                q_sampled = q_net(embedding, proposals)
-            conservative = losses.conservative_loss(q_sampled, q)
+                agent = torch.randint(len(self._agents), (len(a),), device=a.device)
+                proposals = losses.counterfactual_actions(a, proposals, agent, self._action_slices)
+            conservative = losses.conservative_loss(q_net(embedding, proposals), q)
             loss = loss + c["conservative_coeff"] * conservative
             self._log(CRITIC, conservative_loss=conservative)
 

@@ -69,22 +69,20 @@ def td_loss(q: Tensor, y: Tensor) -> Tensor:
 def conservative_loss(q_sampled: Tensor, q_data: Tensor) -> Tensor:
     """E [logsumexp_s Q(o, a_s) - Q(o, a)]: pushes sampled actions down and recorded ones up.
 
-    q_sampled: (E, S, B), or (E, N, S, B) in the counterfactual form, whose N terms (one agent's action swapped in each)
-    are averaged. q_data: (E, B).
+    q_sampled: (E, S, B). q_data: (E, B).
     """
-    swapped = q_sampled if q_sampled.dim() == 4 else q_sampled.unsqueeze(1)
-    return (swapped.logsumexp(2) - q_data.unsqueeze(1)).mean()
+    return (q_sampled.logsumexp(1) - q_data).mean()
 
 
-def counterfactual_actions(a: Tensor, sampled: Tensor, slices: list[slice]) -> Tensor:
-    """Joint actions in which one agent at a time departs from the data: (N, S, B, m).
+def counterfactual_actions(a: Tensor, sampled: Tensor, agent: Tensor, slices: list[slice]) -> Tensor:
+    """Joint actions (S, B, m) in which one agent departs from the data: sampled where the component is its own.
 
-    a: recorded joint actions (B, m). sampled: (S, B, m). slices: each agent's components of the joint action.
+    a: recorded joint actions (B, m). sampled: (S, B, m). agent: index of the agent that departs (B,). slices: each
+    agent's components of the joint action. With the agent drawn uniformly, :func:`conservative_loss` is an unbiased
+    estimate of its mean over all agents.
     """
-    swapped = a.expand(len(slices), sampled.shape[0], -1, -1).clone()
-    for i, own in enumerate(slices):
-        swapped[i, :, :, own] = sampled[:, :, own]
-    return swapped
+    owner = torch.cat([torch.full((own.stop - own.start,), i, device=a.device) for i, own in enumerate(slices)])
+    return torch.where(owner == agent[:, None], sampled, a)
 
 
 def q_loss(q: Tensor) -> Tensor:

@@ -86,14 +86,14 @@ class VelocityField(nn.Module):
 class EnsembleLinear(nn.Module):
     """E independent linear layers as one batched product: (E, B, in) -> (E, B, out)."""
 
-    def __init__(self, ensemble: int, size_in: int, size_out: int, bias: bool = True):
+    def __init__(self, ensemble: int, size_in: int, size_out: int):
         super().__init__()
         bound = size_in**-0.5
         self.weight = nn.Parameter(torch.empty(ensemble, size_in, size_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(ensemble, 1, size_out)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(ensemble, 1, size_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class CriticEnsemble(nn.Module):
@@ -110,10 +110,11 @@ class CriticEnsemble(nn.Module):
     def __init__(self, obs_size: int, action_size: int, hidden: int = 256, layers: int = 2, ensemble: int = 2):
         super().__init__()
         self.normalizer = Normalizer(obs_size)
-        self.obs_encoder = EnsembleLinear(ensemble, obs_size, hidden)
+        # What all critics read goes through one wide layer, each critic's outputs side by side.
+        self.obs_encoder = nn.Linear(obs_size, ensemble * hidden)
         self.obs_norm = nn.LayerNorm(hidden)
         self.obs_in = EnsembleLinear(ensemble, hidden, hidden)
-        self.action_in = EnsembleLinear(ensemble, action_size, hidden, bias=False)
+        self.action_in = nn.Linear(action_size, ensemble * hidden, bias=False)
         # Layer norm bounds the critic's extrapolation to actions far from the data.
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.hidden = nn.ModuleList(EnsembleLinear(ensemble, hidden, hidden) for _ in range(layers - 1))
@@ -122,16 +123,19 @@ class CriticEnsemble(nn.Module):
 
     def encode(self, o: Tensor) -> Tensor:
         """Joint observations (B, d) -> embeddings (E, B, h), to be reused over actions."""
-        o = self.normalizer(o).expand(self.ensemble, -1, -1)
-        return self.obs_in(nn.functional.gelu(self.obs_norm(self.obs_encoder(o))))
+        x = self._by_critic(self.obs_encoder(self.normalizer(o)))
+        return self.obs_in(nn.functional.gelu(self.obs_norm(x)))
 
     def forward(self, embedding: Tensor, a: Tensor) -> Tensor:
         """Values (E, B) of joint actions a (B, m), or (E, S, B) of a (S, B, m), for embeddings (E, B, h)."""
         *samples, batch, size = a.shape
-        rows = a.reshape(1, -1, size).expand(self.ensemble, -1, -1)
-        x = self.action_in(rows).view(self.ensemble, *samples, batch, -1)
+        x = self._by_critic(self.action_in(a.reshape(-1, size))).unflatten(1, (*samples, batch))
         x = (x + (embedding if not samples else embedding.unsqueeze(1))).flatten(1, -2)
         x = nn.functional.gelu(self.norms[0](x))
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
             x = nn.functional.gelu(norm(layer(x)))
         return self.out(x).view(self.ensemble, *samples, batch)
+
+    def _by_critic(self, x: Tensor) -> Tensor:
+        """(B, E h) -> (E, B, h)."""
+        return x.unflatten(1, (self.ensemble, -1)).transpose(0, 1)

@@ -22,12 +22,12 @@ def ray_instance():
 
 
 def config(**training):
-    small = dict(actor_hidden=64, teacher_hidden=64, critic_hidden=64, train_batch_size_per_learner=128)
-    settings = dict(warm_start_steps=1000, num_updates=50, gamma=0.5, n_step=1, reward_bounds=(-4.0, 1.0), **small)
+    small = {"actor_hidden": 64, "teacher_hidden": 64, "critic_hidden": 64, "train_batch_size_per_learner": 128}
+    data = {"warm_start_steps": 1000, "num_updates": 50, "gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0)}
     return (
         MAFQLConfig()
         .environment("echo")
-        .training(**settings | training)
+        .training(**small | data | training)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
         .evaluation(evaluation_interval=None, evaluation_duration=5, evaluation_config={"explore": False})
         .debugging(seed=1)

@@ -51,5 +51,5 @@ class EchoEnv(MultiAgentEnv):
         error = np.mean([(actions[a] / self.scale - self.obs[a][:2]) ** 2 for a in self.agents])
         over = self.steps >= STEPS
         infos = {a: {"episode_metrics": {"survived": 1.0}} if over else {} for a in self.agents}
-        rewards = {a: 1.0 - error for a in self.agents}
+        rewards = dict.fromkeys(self.agents, 1.0 - error)
         return self._observe(), rewards, {"__all__": False}, {"__all__": over}, infos
