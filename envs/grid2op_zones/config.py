@@ -1,0 +1,161 @@
+"""The environment's configuration: every key with its default, and the check that lets no other through."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+OBSERVABILITY = ("local", "border", "global")
+ACTION_KINDS = ("redispatch", "curtail", "storage")
+BALANCES = ("auto", "zone", "grid")
+SOURCES = ("bundled", "folder")
+SPLITS = ("train", "test", "all")
+
+DEFAULT_ENV_CONFIG: dict[str, Any] = {
+    "grid": "l2rpn_idf_2023",  # a grid that ships with Grid2Op, one that Grid2Op has downloaded, or a folder
+    "zones": None,  # None: the grid's own areas; a number: electrical distance; or a list of lists of substations
+    "observability": "local",  # what a zone sees: local, border (and what lies beyond its ties) or global
+    "actions": list(ACTION_KINDS),  # what the agents may do
+    "balance": "auto",  # whose dispatch sums to the curtailed and charged power: zone, grid, or auto
+    "curtail_step": 0.1,  # largest change of a curtailed unit's output in one step, share of pmax
+    "reward": {
+        "safety": 0.4,
+        "cost": 0.2,
+        "renewables": 0.2,
+        "alive": 0.2,
+    },  # weights of the components, each in [0, 1]
+    "thermal_limit_scale": 1.0,  # below 1 is harder
+    "opponent": False,  # whether the grid's own opponent attacks lines
+    "max_steps": 287,  # steps of an episode (a day of 5-minute steps), fewer where the series ends
+    "idle_threshold": None,  # highest line loading below which the agents' actions are not asked for; None asks always
+    "auto_reconnect": True,  # close one line a step as soon as that is legal
+    "scenarios": {
+        "source": "bundled",  # bundled: the grid's own series; folder: the series in path
+        "path": None,  # folder of series, in Grid2Op's own format
+        "split": "train",  # train, test (the last days, never trained on) or all
+        "weeks": None,  # the series to use: None for all, a number for the first ones, or a list of their indices
+        "seed": 0,  # seeds the draw of episodes where reset() is given no seed
+    },
+}
+
+
+def check_env_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Complete ``config`` with the defaults, checking every key and value; loads no grid.
+
+    Returns:
+        The full configuration, a deep copy.
+
+    Raises:
+        ValueError: A key is unknown (the nearest one is named) or a value is out of range (the right ones are named).
+    """
+    full = copy.deepcopy(DEFAULT_ENV_CONFIG)
+    _merge(full, config or {}, "")
+    for path, (test, expected) in _CHECKS.items():
+        value: Any = full
+        for key in path.split("."):
+            value = value[key]
+        if not test(value):
+            raise ValueError(f"env_config.{path}: expected {expected}, found {value!r}{_hint(path, value)}")
+    if not any(full["reward"].values()):
+        raise ValueError("env_config.reward: at least one weight must be positive, all are 0")
+    scenarios = full["scenarios"]
+    if (scenarios["source"] == "folder") != (scenarios["path"] is not None):
+        raise ValueError("env_config.scenarios.path: give a path if and only if scenarios.source is 'folder'")
+    return full
+
+
+def _merge(full: dict[str, Any], given: Mapping[str, Any], where: str) -> None:
+    for key, value in given.items():
+        if key not in full:
+            near = get_close_matches(str(key), full, n=1, cutoff=0.0)[0]
+            raise ValueError(f"env_config: unknown key {where + str(key)!r}; the nearest valid key is {where + near!r}")
+        if isinstance(full[key], dict):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"env_config.{where}{key}: expected a mapping of {sorted(full[key])}, found {value!r}")
+            _merge(full[key], value, f"{where}{key}.")
+        else:
+            full[key] = copy.deepcopy(value)
+
+
+def _number(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], bool]:
+    def test(value: Any) -> bool:
+        real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return bool(real and (low < value if open_low else low <= value) and value <= high)
+
+    return test
+
+
+def _integer(low: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
+
+
+def _one_of(options: Sequence[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in options
+
+
+def _is_actions(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return bool(listed and all(v in ACTION_KINDS for v in value) and len(set(value)) == len(value))
+
+
+def _is_zones(value: Any) -> bool:
+    # the substations themselves are checked against the grid, in zones.py
+    return (
+        value is None
+        or _integer(1)(value)
+        or (isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0)
+    )
+
+
+def _is_weeks(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return (
+        value is None
+        or _integer(1)(value)
+        or bool(listed and all(_integer(0)(v) for v in value) and len(set(value)) == len(value))
+    )
+
+
+def _hint(path: str, value: Any) -> str:
+    options = {
+        "observability": OBSERVABILITY,
+        "balance": BALANCES,
+        "scenarios.source": SOURCES,
+        "scenarios.split": SPLITS,
+    }.get(path)
+    wrong = value
+    if path == "actions":
+        options = ACTION_KINDS
+        wrong = next((v for v in value if v not in ACTION_KINDS), None) if isinstance(value, Sequence) else None
+    if options is None or not isinstance(wrong, str):
+        return ""
+    return f"; the nearest is {get_close_matches(wrong, options, n=1, cutoff=0.0)[0]!r}"
+
+
+_WEIGHT = (_number(0.0), "a weight of at least 0")
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "grid": (lambda value: isinstance(value, str) and bool(value), "the name or the folder of a grid"),
+    "zones": (_is_zones, "None, a number of zones or a list of lists of substations"),
+    "observability": (_one_of(OBSERVABILITY), f"one of {list(OBSERVABILITY)}"),
+    "actions": (_is_actions, f"a list of different ones of {list(ACTION_KINDS)}, at least one"),
+    "balance": (_one_of(BALANCES), f"one of {list(BALANCES)}"),
+    "curtail_step": (_number(0.0, 1.0, open_low=True), "a share in (0, 1]"),
+    "reward.safety": _WEIGHT,
+    "reward.cost": _WEIGHT,
+    "reward.renewables": _WEIGHT,
+    "reward.alive": _WEIGHT,
+    "thermal_limit_scale": (_number(0.0, open_low=True), "a number above 0"),
+    "opponent": (lambda value: isinstance(value, bool), "true or false"),
+    "max_steps": (_integer(1), "a whole number of at least 1"),
+    "idle_threshold": (lambda value: value is None or _number(0.0)(value), "None or a line loading of at least 0"),
+    "auto_reconnect": (lambda value: isinstance(value, bool), "true or false"),
+    "scenarios.source": (_one_of(SOURCES), f"one of {list(SOURCES)}"),
+    "scenarios.path": (lambda value: value is None or isinstance(value, str), "None or a folder"),
+    "scenarios.split": (_one_of(SPLITS), f"one of {list(SPLITS)}"),
+    "scenarios.weeks": (_is_weeks, "None, a number of series or a list of different indices of series"),
+    "scenarios.seed": (_integer(0), "a whole number of at least 0"),
+}

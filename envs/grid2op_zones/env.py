@@ -1,0 +1,276 @@
+"""The multi-agent environment: zones of a Grid2Op grid as agents that act together and share one reward."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from grid2op.Exceptions import EnvError
+from gymnasium.spaces import Box
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from grid2op_zones.action import ActionMap
+from grid2op_zones.config import check_env_config
+from grid2op_zones.observation import BOUND, ZoneObserver
+from grid2op_zones.reward import COMPONENTS, CompositeReward
+from grid2op_zones.scenarios import Scenarios
+from grid2op_zones.simulator import grid_references, make_simulator, series_rows
+from grid2op_zones.zones import grid_name, make_zones
+
+if TYPE_CHECKING:
+    from grid2op_zones.dispatch import BehaviorPolicy
+
+_MAX_SEED = 2**31 - 1
+
+#: Draws after which a start from which the grid falls apart at once is given up.
+MAX_STARTS = 20
+
+#: What names or texts of Grid2Op's exceptions, in this order, make ``end_reason`` say. Cascades of overloads end in the
+#: second.
+_END_REASONS = (
+    ("ImpossibleRedispatching", "redispatch impossible"),
+    ("non connected grid", "grid fell apart"),
+    ("Islanded", "grid fell apart"),
+    ("Isolated", "grid fell apart"),
+    ("Diverg", "power flow diverged"),
+    ("BackendError", "power flow diverged"),
+)
+
+
+class ZonedGridEnv(MultiAgentEnv):
+    """Grid2Op with one agent per zone.
+
+    All agents act in every step and receive the same reward, the weighted sum of four components in [0, 1] (see
+    ``CompositeReward``), 0 when the grid fails. An episode is truncated after ``max_steps`` or where its series' part
+    ends, and terminated when the grid fails (a diverged power flow never raises).
+
+    Every step's ``infos[agent]`` is one dict, the same for all agents: ``reward_components``, ``rho_max`` (highest line
+    loading), ``dispatch_mw`` (sum of dispatch per zone, MW), ``idle``. On the last step also ``end_reason`` and
+    ``episode_metrics``: ``survived`` (0 or 1), ``score`` and the four components (sums over the steps the episode could
+    have had), ``overload_steps`` (steps with a line above its limit), ``illegal_actions``.
+
+    Args:
+        config: ``env_config``, see ``DEFAULT_ENV_CONFIG``; a dict, RLlib's EnvContext, or None for the defaults. Where
+            ``reset`` gets no seed, episodes follow from ``scenarios.seed`` and RLlib's worker index.
+
+    Attributes:
+        zones: The partition; ``zones[i].name`` is ``possible_agents[i]``.
+        action_map: Maps normalised actions to MW and back.
+        observer: Builds observations; ``observer.names(agent)`` names their components.
+        simulator: The Grid2Op environment.
+        config: The full configuration.
+        fingerprint: JSON-able summary that tells whether a policy fits this grid.
+
+    Raises:
+        ValueError: Any key, value, grid or zone map that is wrong, named.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config = check_env_config(config)
+        self.simulator = make_simulator(self.config)
+        self.zones = make_zones(self.simulator, self.config["zones"])
+        self.action_map = ActionMap(
+            self.simulator, self.zones, self.config["actions"], self.config["balance"], self.config["curtail_step"]
+        )
+        references = grid_references(self.simulator, self.config)
+        self.observer = ZoneObserver(
+            self.simulator, self.zones, self.config["observability"], references.loads, references.maintainable
+        )
+        self._reward = CompositeReward(self.simulator, self.config["reward"], float(references.loads.sum()))
+        scenarios = self.config["scenarios"]
+        self.scenarios = Scenarios(series_rows(self.simulator), scenarios["split"], self.config["max_steps"])
+        self._names = [zone.name for zone in self.zones]
+        self.possible_agents, self.agents = list(self._names), list(self._names)
+        self.observation_spaces = {
+            agent: Box(-BOUND, BOUND, (size,), np.float32) for agent, size in self.observer.sizes.items()
+        }
+        self.action_spaces = {
+            agent: Box(-1.0, 1.0, (size,), np.float32) for agent, size in self.action_map.sizes.items()
+        }
+        self.fingerprint: dict[str, Any] = {
+            "grid": grid_name(self.simulator),
+            "agents": {
+                agent: {
+                    "units": self.action_map.names[agent],
+                    "obs_dim": self.observer.sizes[agent],
+                    "act_dim": self.action_map.sizes[agent],
+                }
+                for agent in self._names
+            },
+        }
+        # EnvContext carries the indices of RLlib's runner and of the copy within it
+        entropy = [scenarios["seed"], getattr(config, "worker_index", 0), getattr(config, "vector_index", 0) or 0]
+        self._rng = np.random.default_rng(entropy)
+        self._grid_obs: Any = None
+        self._running = False
+
+    @property
+    def grid_observation(self) -> Any:
+        """The current Grid2Op observation, None before the first reset; Grid2Op overwrites it in the next step."""
+        return self._grid_obs
+
+    def reset(  # type: ignore[override]  # agents are strings here
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+        """Start an episode.
+
+        Args:
+            seed: Fixes everything random in this episode and the following ones: which part of which series,
+                maintenance, the opponent. The same seed and options replay the same episode.
+            options: ``{"scenario": series index, "start": row of its first observation}``, both or the first only.
+
+        Raises:
+            ValueError: An option is unknown or the split has no such scenario.
+            RuntimeError: The grid falls apart before its first observation, whatever is drawn.
+        """
+        options = dict(options or {})
+        series, start = options.pop("scenario", None), options.pop("start", None)
+        if options:
+            raise ValueError(f"options: unknown {sorted(options)}; known are 'scenario' and 'start'")
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._start_episode(series, start)
+        self._steps = 0
+        self._running = True
+        self._sums = dict.fromkeys(("score", *COMPONENTS, "overload_steps", "illegal_actions"), 0.0)
+        info = self._info(self._reward.components(self._grid_obs), idle=False)
+        return self.observer.observe(self._grid_obs), dict.fromkeys(self._names, info)
+
+    def step(  # type: ignore[override]  # agents are strings here
+        self, action_dict: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """Play one step with every agent's action, each (m_i,) in [-1, 1]; what lies outside is clipped.
+
+        Raises:
+            ValueError: An agent is missing or unknown, an action has the wrong shape or a component is no number.
+            RuntimeError: The episode is over, or none was started.
+        """
+        if not self._running:
+            raise RuntimeError("no episode is running: call reset() first")
+        setpoints = self.action_map.decode(action_dict, self._grid_obs)
+        threshold = self.config["idle_threshold"]
+        idle = threshold is not None and float(self._grid_obs.rho.max()) < threshold
+        if idle:
+            setpoints = self.action_map.idle()
+        setpoints = self.action_map.feasible(setpoints, self._grid_obs)
+        action = self.action_map.to_grid2op(setpoints, self._grid_obs, self._line_to_reconnect())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._grid_obs, _, _, result = self.simulator.step(action)
+        self._steps += 1
+
+        failed = not self._grid_obs.line_status.any()  # how Grid2Op marks the observation of a grid that is down
+        components = dict.fromkeys(COMPONENTS, 0.0) if failed else self._reward.components(self._grid_obs)
+        reward = self._reward.total(components)
+        over = failed or self._steps >= self._episode.steps
+        for name, value in components.items():
+            self._sums[name] += value
+        self._sums["score"] += reward
+        self._sums["overload_steps"] += float(self._grid_obs.rho.max() > 1.0)
+        self._sums["illegal_actions"] += float(_refused(result))
+        info = self._info(components, idle)
+        if over:
+            self._running = False
+            info["end_reason"] = _end_reason(result) if failed else self._truncation_reason()
+            info["episode_metrics"] = self._metrics(survived=not failed)
+        agents = self._names
+        obs = self.observer.blank() if failed else self.observer.observe(self._grid_obs)
+        return (
+            obs,
+            dict.fromkeys(agents, reward),
+            dict.fromkeys((*agents, "__all__"), failed),
+            dict.fromkeys((*agents, "__all__"), over and not failed),
+            dict.fromkeys(agents, info),
+        )
+
+    def behavior_policy(self, name: str, *, noise: float = 0.0, seed: int | None = None) -> BehaviorPolicy:
+        """A dispatcher that acts on this environment, by its name in ``grid2op_zones.dispatch.POLICIES``."""
+        from grid2op_zones.dispatch import make_policy
+
+        return make_policy(self, name, noise=noise, seed=seed)
+
+    def episode_spec(self, k: int) -> dict[str, Any]:
+        """What ``reset`` needs for episode ``k`` of this split, the same for every agent that is evaluated.
+
+        ``env.reset(**env.episode_spec(k))`` cycles through the series, with full length where the data allow.
+        """
+        seed, episode = self.scenarios.numbered(k)
+        return {"seed": seed, "options": {"scenario": episode.series, "start": episode.start}}
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self.simulator.close()
+
+    def _start_episode(self, series: int | None, start: int | None) -> None:
+        """Set the episode and its first observation.
+
+        Grid2Op plays a step before the first observation. Where the maintenance drawn breaks the grid in it (about one
+        start in 400 on l2rpn_idf_2023), what the options leave open, maintenance included, is drawn anew.
+        """
+        for _ in range(MAX_STARTS):
+            self._episode = self.scenarios.pinned(series, start, self._rng)
+            try:
+                self._grid_obs = self._reset_simulator(int(self._rng.integers(_MAX_SEED)))
+            except EnvError as error:
+                failure = error
+            else:
+                return
+        episode = self._episode
+        raise RuntimeError(
+            f"scenario {episode.series} cannot start at {episode.start}: the grid fell apart before its first "
+            f"observation in {MAX_STARTS} draws"
+        ) from failure
+
+    def _reset_simulator(self, seed: int) -> Any:
+        options: dict[str, Any] = {"time serie id": self._episode.series}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if self._episode.start == 0:
+                return self.simulator.reset(seed=seed, options=options)
+            if self.config["opponent"]:
+                # an attack under way leaks into an episode that starts late, unless one without "init ts" lies between
+                self.simulator.reset(seed=seed, options=options)
+            return self.simulator.reset(seed=seed, options={**options, "init ts": self._episode.start})
+
+    def _line_to_reconnect(self) -> int | None:
+        """The open line that may be closed at once, the lowest of several: rules allow one in each area and step."""
+        if not self.config["auto_reconnect"] or self._grid_obs.line_status.all():
+            return None
+        closable = np.flatnonzero(~self._grid_obs.line_status & (self._grid_obs.time_before_cooldown_line == 0))
+        return int(closable[0]) if closable.size else None
+
+    def _info(self, components: dict[str, float], idle: bool) -> dict[str, Any]:
+        dispatch = self._grid_obs.actual_dispatch
+        return {
+            "reward_components": components,
+            "rho_max": float(self._grid_obs.rho.max()),
+            "dispatch_mw": {zone.name: float(dispatch[zone.redispatchable].sum()) for zone in self.zones},
+            "idle": idle,
+        }
+
+    def _truncation_reason(self) -> str:
+        return "max_steps" if self._steps >= self.config["max_steps"] else "end of the series"
+
+    def _metrics(self, survived: bool) -> dict[str, float]:
+        metrics = {"survived": float(survived), **self._sums}
+        for name in ("score", *COMPONENTS):
+            metrics[name] /= self._episode.steps
+        return metrics
+
+
+def _refused(result: Mapping[str, Any]) -> bool:
+    """Whether Grid2Op refused the action, in whole or in part."""
+    flags = ("is_illegal", "is_ambiguous", "is_illegal_reco", "failed_redispatching")
+    return any(result.get(flag, False) for flag in flags)
+
+
+def _end_reason(result: Mapping[str, Any]) -> str:
+    names = " ".join(base.__name__ for error in result["exception"] for base in type(error).__mro__)
+    texts = " ".join(str(error) for error in result["exception"])
+    for name, reason in _END_REASONS:
+        if name in names or name in texts:
+            return reason
+    return "game over"

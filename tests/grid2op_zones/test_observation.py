@@ -1,0 +1,172 @@
+"""What zones see: names, sizes, locality, and values computed by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from grid2op_zones import ZonedGridEnv
+from grid2op_zones.observation import BOUND, LINE_FEATURES, ZoneObserver
+from grid2op_zones.simulator import grid_references
+
+READ = [
+    "rho",
+    "p_or",
+    "line_status",
+    "timestep_overflow",
+    "time_before_cooldown_line",
+    "time_next_maintenance",
+    "gen_p",
+    "actual_dispatch",
+    "target_dispatch",
+    "gen_p_before_curtail",
+    "curtailment_limit",
+    "load_p",
+    "storage_charge",
+    "storage_power",
+    "hour_of_day",
+    "minute_of_hour",
+    "day_of_week",
+]
+
+
+def snapshot(env: ZonedGridEnv) -> SimpleNamespace:
+    return SimpleNamespace(**{name: np.array(getattr(env.grid_observation, name), copy=True) for name in READ})
+
+
+def observer(env: ZonedGridEnv, observability: str) -> ZoneObserver:
+    references = grid_references(env.simulator, env.config)
+    return ZoneObserver(env.simulator, env.zones, observability, references.loads, references.maintainable)
+
+
+def value(env: ZonedGridEnv, zone: str, name: str, grid_obs) -> float:
+    return float(env.observer.observe(grid_obs)[zone][env.observer.names(zone).index(name)])
+
+
+@pytest.mark.parametrize("grid", ["idf", "case14", "storage14"])
+def test_every_component_has_its_name(grid, request):
+    env = request.getfixturevalue(grid)
+    observations, _ = env.reset(seed=0)
+    for agent in env.possible_agents:
+        names = env.observer.names(agent)
+        assert len(names) == len(set(names)) == env.observer.sizes[agent]
+        assert observations[agent].shape == (len(names),)
+        assert observations[agent].dtype == np.float32
+        assert env.observation_spaces[agent].contains(observations[agent])
+
+
+def test_the_joint_observation_is_small_and_of_unit_size(idf):
+    observations, _ = idf.reset(**idf.episode_spec(1))
+    joint = np.concatenate(list(observations.values()))
+    assert joint.size < 1000
+    assert np.abs(joint).max() < 2.0
+    assert 0.2 < np.sqrt((joint**2).mean()) < 1.0
+
+
+def test_values_known_by_hand(idf):
+    idf.reset(**idf.episode_spec(1))
+    cls, grid = type(idf.simulator), snapshot(idf)
+    zone = idf.zones[0]
+    line, unit, load, storage = zone.lines[3], zone.redispatchable[0], zone.loads[0], zone.storages[0]
+    line_name, unit_name = cls.name_line[line], cls.name_gen[unit]
+    grid.actual_dispatch[unit], grid.target_dispatch[unit] = 4.0, 7.5
+    grid.gen_p[unit] = cls.gen_pmax[unit] - 1.0
+    grid.storage_power[storage] = -6.0
+    grid.hour_of_day, grid.minute_of_hour, grid.day_of_week = 6, 0, 0
+
+    def seen(name):
+        return value(idf, "zone_0", name, grid)
+
+    assert seen(f"rho[{line_name}]") == pytest.approx(grid.rho[line])
+    kilovolt = 138.0  # the nominal voltage of this part of the IEEE 118-bus system
+    limit = np.sqrt(3) * kilovolt * idf.simulator.get_thermal_limit()[line] / 1000
+    assert seen(f"flow[{line_name}]") == pytest.approx(grid.p_or[line] / limit, rel=1e-4)
+    assert seen(f"output[{unit_name}]") == pytest.approx(1 - 1 / cls.gen_pmax[unit])
+    assert seen(f"dispatch[{unit_name}]") == pytest.approx(4 / cls.gen_pmax[unit])
+    assert seen(f"lag[{unit_name}]") == pytest.approx(3.5 / cls.gen_max_ramp_up[unit])
+    assert seen(f"room_up[{unit_name}]") == pytest.approx(1 / cls.gen_max_ramp_up[unit], rel=1e-4)
+    assert seen(f"room_down[{unit_name}]") == 1.0
+    assert 0.5 < seen(f"load[{cls.name_load[load]}]") < 2.0
+    assert seen(f"charge[{cls.name_storage[storage]}]") == pytest.approx(0.5)
+    assert seen(f"power[{cls.name_storage[storage]}]") == pytest.approx(-0.5)
+    assert seen("sin_day") == pytest.approx(1.0)
+    assert seen("sin_week") == pytest.approx(np.sin(2 * np.pi / 28))
+
+
+def test_the_state_of_a_line_tells_overflow_from_outage(idf):
+    idf.reset(seed=0)
+    cls, grid = type(idf.simulator), snapshot(idf)
+    line = idf.zones[0].lines[0]
+    name = f"state[{cls.name_line[line]}]"
+    assert value(idf, "zone_0", name, grid) == 0.0
+    grid.timestep_overflow[line] = 2  # of 3 that are allowed
+    assert value(idf, "zone_0", name, grid) == pytest.approx(2 / 3)
+    grid.line_status[line], grid.timestep_overflow[line] = False, 0
+    assert value(idf, "zone_0", name, grid) == -0.5
+    grid.time_before_cooldown_line[line] = 6
+    assert value(idf, "zone_0", name, grid) == -0.75
+    grid.time_before_cooldown_line[line] = 200
+    assert value(idf, "zone_0", name, grid) == -1.0
+
+
+def test_maintenance_is_announced(idf):
+    idf.reset(seed=0)
+    grid, line = snapshot(idf), "26_31_106"
+    at = type(idf.simulator).name_line.tolist().index(line)
+    for ahead, expected in [(-1, 0.0), (100, 0.0), (24, 0.5), (0, 1.0)]:
+        grid.time_next_maintenance[at] = ahead
+        assert value(idf, "zone_0", f"maintenance[{line}]", grid) == expected
+
+
+@pytest.mark.parametrize("blind", [0, 1, 2])
+def test_a_zone_sees_nothing_of_the_others(idf, blind):
+    idf.reset(**idf.episode_spec(1))
+    cls, zone, rng = type(idf.simulator), idf.zones[blind], np.random.default_rng(0)
+    before, changed = snapshot(idf), snapshot(idf)
+    own = {cls.n_line: zone.lines, cls.n_gen: zone.generators, cls.n_load: zone.loads, cls.n_storage: zone.storages}
+    for name in READ:
+        array = getattr(changed, name)
+        if array.ndim == 0:
+            continue
+        others = np.setdiff1d(np.arange(array.size), own[array.size])
+        array[others] = rng.integers(0, 2, others.size) if array.dtype == bool else array[others] + 1
+    seen, unseen = idf.observer.observe(before), idf.observer.observe(changed)
+    np.testing.assert_array_equal(seen[zone.name], unseen[zone.name])
+    for other in idf.zones:
+        if other is not zone:
+            assert (seen[other.name] != unseen[other.name]).sum() > 50
+
+
+def test_border_adds_what_lies_beyond_the_ties(idf):
+    local, border = observer(idf, "local"), observer(idf, "border")
+    cls = type(idf.simulator)
+    for zone in idf.zones:
+        assert set(local.names(zone.name)) < set(border.names(zone.name))
+        added = set(border.names(zone.name)) - set(local.names(zone.name))
+        ends = np.concatenate([cls.line_or_to_subid[zone.ties], cls.line_ex_to_subid[zone.ties]])
+        beyond = np.setdiff1d(ends, zone.substations)
+        loads = {str(name) for name, sub in zip(cls.name_load, cls.load_to_subid, strict=True) if sub in beyond}
+        assert {name for name in added if name.startswith("load[")} == {f"load[{name}]" for name in loads}
+
+
+def test_global_shows_everything_own_elements_first(idf):
+    everything = observer(idf, "global")
+    sizes = set(everything.sizes.values())
+    assert len(sizes) == 1
+    names = [everything.names(zone.name) for zone in idf.zones]
+    assert set(names[0]) == set(names[1]) == set(names[2])
+    rho = [name for name in names[1] if name.startswith("rho[")]
+    own = {f"rho[{type(idf.simulator).name_line[k]}]" for k in idf.zones[1].lines}
+    assert set(rho[: len(own)]) == own
+    assert len([n for n in names[0] if n.split("[")[0] in LINE_FEATURES]) == 3 * type(idf.simulator).n_line
+
+
+def test_extremes_are_clipped(case14):
+    case14.reset(seed=0)
+    grid = snapshot(case14)
+    grid.rho[:] = 1e6
+    for agent, observation in case14.observer.observe(grid).items():
+        assert observation.max() == BOUND
+        assert case14.observation_spaces[agent].contains(observation)

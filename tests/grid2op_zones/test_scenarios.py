@@ -1,0 +1,90 @@
+"""The split of the series and the draw of episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grid2op_zones.scenarios import DAY, Scenarios, Segment, split_series
+
+series = st.lists(st.integers(4, 3000), min_size=1, max_size=9)
+
+
+def rows_of(segments: list[Segment]) -> set[tuple[int, int]]:
+    return {(segment.series, row) for segment in segments for row in range(segment.first, segment.last + 1)}
+
+
+@given(rows=series)
+@settings(max_examples=60)
+def test_train_and_test_share_no_row_and_leave_none(rows):
+    train, test, every = (rows_of(split_series(rows, split)) for split in ("train", "test", "all"))
+    assert not train & test
+    assert train | test == every == {(k, row) for k, n in enumerate(rows) for row in range(n)}
+    assert train and test
+
+
+def test_the_last_day_is_held_out_where_series_have_two():
+    assert split_series([576, 576], "test") == [Segment(0, 288, 575), Segment(1, 288, 575)]
+    assert split_series([576, 576], "train") == [Segment(0, 0, 287), Segment(1, 0, 287)]
+
+
+def test_whole_series_are_held_out_where_they_are_short():
+    assert [segment.series for segment in split_series([289] * 7, "test")] == [5, 6]
+    assert [segment.series for segment in split_series([289] * 7, "train")] == [0, 1, 2, 3, 4]
+    assert [segment.series for segment in split_series([289, 2 * DAY], "test")] == [1]
+
+
+def test_the_last_third_is_held_out_of_an_only_short_series(caplog):
+    assert split_series([289], "train") == [Segment(0, 0, 191)]
+    assert split_series([289], "test") == [Segment(0, 192, 288)]
+    assert "only one series of 289 steps" in caplog.text
+
+
+@given(rows=series, seed=st.integers(0, 2**31), max_steps=st.integers(1, 400), split=st.sampled_from(["train", "test"]))
+@settings(max_examples=80)
+def test_drawn_episodes_stay_inside_their_segment(rows, seed, max_steps, split):
+    scenarios = Scenarios(rows, split, max_steps)
+    episode = scenarios.draw(np.random.default_rng(seed))
+    [segment] = [s for s in scenarios.segments if s.series == episode.series and s.first <= episode.start <= s.last]
+    assert episode.start + episode.steps <= segment.last
+    assert min(max_steps, 96, segment.steps) <= episode.steps <= max_steps
+
+
+def test_drawn_starts_reach_both_ends():
+    scenarios = Scenarios([12], "all", 4)
+    rng = np.random.default_rng(0)
+    starts = {scenarios.draw(rng).start for _ in range(200)}
+    assert starts == set(range(8))  # from row 7 four steps lead to the last row, 11
+
+
+@given(rows=series, k=st.integers(0, 200), max_steps=st.integers(1, 400), split=st.sampled_from(["train", "test"]))
+@settings(max_examples=80)
+def test_numbered_episodes_are_as_long_as_the_data_allow(rows, k, max_steps, split):
+    scenarios = Scenarios(rows, split, max_steps)
+    seed, episode = scenarios.numbered(k)
+    segment = scenarios.segments[k % len(scenarios.segments)]
+    assert seed == 10_000 + k
+    assert episode.series == segment.series
+    assert segment.first <= episode.start
+    assert episode.start + episode.steps <= segment.last
+    assert episode.steps == min(max_steps, segment.steps)
+
+
+def test_numbered_episodes_spread_over_the_day():
+    scenarios = Scenarios([576], "test", 60)
+    starts = [scenarios.numbered(k)[1].start for k in range(8)]
+    assert len(set(starts)) == 8
+    assert max(np.diff(sorted(starts))) < 60
+
+
+@pytest.mark.parametrize(("series", "start"), [(0, 287), (0, 575), (2, 300), (-1, 300)])
+def test_a_start_outside_the_split_is_refused(series, start):
+    with pytest.raises(ValueError, match="it has scenario 0: start 288 to 574, scenario 1: start 288 to 574"):
+        Scenarios([576, 576], "test", 10).at(series, start)
+
+
+def test_a_series_too_short_is_refused():
+    with pytest.raises(ValueError, match="a series needs at least 4 steps, one has 3"):
+        split_series([576, 3], "train")
