@@ -28,7 +28,7 @@ MAX_HEADROOM_SHARE = 0.25
 
 #: What ``encode`` says for a unit without a cap. All of [0, 1] means that; a value inside keeps a policy that imitates
 #: it with a small error from curtailing.
-NOT_CURTAILED = 0.25
+NOT_CURTAILED = 0.05
 
 #: A target moved by less than this (MW) is left alone; Grid2Op itself tolerates a mismatch of 0.01 MW.
 TARGET_TOLERANCE_MW = 1e-3
@@ -49,7 +49,8 @@ class ActionMap:
     allows, each in [-1, 1]; all zeros holds the dispatch, lifts every cap and leaves the storages idle:
 
     - redispatch: a share of the unit's ramp, up for a > 0, down for a < 0
-    - curtail: the cap is 1 + min(a, 0) of pmax; the output approaches it by at most ``curtail_step`` of pmax a step
+    - curtail: for a < 0 the share of the presently available output that is cut off, from 0 on no cap; the output
+      changes by at most ``curtail_step`` of pmax a step
     - storage: a share of the largest charging (a > 0) or discharging (a < 0) power
 
     A zone without any such unit has one component without effect, so that every algorithm works with it.
@@ -161,19 +162,25 @@ class ActionMap:
         wanted = self.idle()
         red, cur, sto = vector[self._red_at], vector[self._cur_at], vector[self._sto_at]
         wanted.redispatch[self._red] = red * np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
-        wanted.curtail[self._cur] = 1.0 + np.minimum(cur, 0.0)
+        available = np.maximum(grid_obs.gen_p_before_curtail[self._cur].astype(float), 0.0)
+        capped = np.minimum((1.0 + cur) * available * self._inverse_pmax[self._cur], 1.0)
+        wanted.curtail[self._cur] = np.where(cur < 0.0, capped, 1.0)
         wanted.storage[self._sto] = sto * np.where(sto > 0.0, self.max_absorb[self._sto], self.max_produce[self._sto])
         return wanted
 
     def encode(self, setpoints: Setpoints, grid_obs: Any) -> dict[str, np.ndarray]:
-        """Set-points to normalised actions, float32: ``decode`` gives them back; what is out of reach is clipped."""
+        """Set-points to normalised actions, float32: ``decode`` gives them back; what is out of reach is clipped.
+
+        A cap above what is presently available counts as none.
+        """
         vector = np.zeros(self._joint_size)
         red, sto = setpoints.redispatch[self._red], setpoints.storage[self._sto]
         ramp = np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
         power = np.where(sto > 0.0, self.max_absorb[self._sto], self.max_produce[self._sto])
         vector[self._red_at] = red / np.maximum(ramp, 1e-9)
-        cap = setpoints.curtail[self._cur]
-        vector[self._cur_at] = np.where(cap < 1.0, cap - 1.0, NOT_CURTAILED)
+        available = np.maximum(grid_obs.gen_p_before_curtail[self._cur].astype(float), 1e-6)
+        excess = setpoints.curtail[self._cur] * self.pmax[self._cur] / available - 1.0
+        vector[self._cur_at] = np.where(excess < 0.0, excess, NOT_CURTAILED)
         vector[self._sto_at] = sto / np.maximum(power, 1e-9)
         vector = np.clip(vector, -1.0, 1.0).astype(np.float32)
         return dict(zip(self.agents, np.split(vector, self._splits), strict=True))
@@ -282,8 +289,6 @@ class ActionMap:
         most = np.minimum(self.max_absorb, np.maximum(self._e_max - charge, 0.0) * self._charge_rate)
         least = -np.minimum(self.max_produce, np.maximum(charge - self._e_min, 0.0) * self._discharge_rate)
         return np.where(connected, least, 0.0), np.where(connected, most, 0.0)
-
-    _ramp_box, _storage_box = ramp_box, storage_box
 
 
 def project(x: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> np.ndarray:

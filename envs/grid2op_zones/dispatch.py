@@ -146,7 +146,7 @@ class AreaPolicy:
                 dispatcher.draw(self._rng, self._noise)
 
     def act(self) -> dict[str, np.ndarray]:
-        """The dispatchers' plans as actions; zeros, as do-nothing, where the linear model does not hold."""
+        """The dispatchers' plans as actions; that of doing nothing where the linear model does not hold."""
         obs, action_map = self._env.grid_observation, self._env.action_map
         setpoints = action_map.idle()
         ptdf = self._flow.ptdf(obs)
@@ -160,12 +160,13 @@ class AreaPolicy:
                 dispatcher.area.write(setpoints, snapshot, change)
         actions = action_map.encode(setpoints, obs)
         if self._noise:
-            return {agent: self._disturb(action, self._action_noise[agent]) for agent, action in actions.items()}
+            idle = action_map.encode(action_map.idle(), obs)
+            return {agent: self._disturb(agent, action, idle[agent]) for agent, action in actions.items()}
         return actions
 
-    def _disturb(self, action: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        noisy = np.clip(action + scale * self._rng.standard_normal(action.shape), -1.0, 1.0)
-        return np.where(action != 0.0, noisy, 0.0).astype(np.float32)
+    def _disturb(self, agent: str, action: np.ndarray, idle: np.ndarray) -> np.ndarray:
+        noisy = action + self._action_noise[agent] * self._rng.standard_normal(action.shape)
+        return np.where(action != idle, np.clip(noisy, -1.0, 1.0), action).astype(np.float32)
 
 
 def make_policy(env: Any, name: str, *, noise: float = 0.0, seed: int | None = None) -> BehaviorPolicy:

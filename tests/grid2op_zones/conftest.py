@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Grid2Op's redispatch solver works on small matrices: several BLAS threads only get into each other's way
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from collections.abc import Iterator
 
 import pytest

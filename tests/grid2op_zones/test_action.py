@@ -39,7 +39,7 @@ def state(env: ZonedGridEnv, **changes) -> SimpleNamespace:
 
 def test_zero_is_do_nothing(idf):
     idf.reset(seed=0)
-    setpoints = idf.action_map.decode({agent: np.zeros(n) for agent, n in idf.action_map.sizes.items()}, None)
+    setpoints = idf.action_map.decode({agent: np.zeros(n) for agent, n in idf.action_map.sizes.items()}, state(idf))
     assert not setpoints.redispatch.any() and not setpoints.storage.any()
     assert (setpoints.curtail == 1.0).all()
     action = idf.action_map.to_grid2op(idf.action_map.feasible(setpoints, idf.grid_observation), idf.grid_observation)
@@ -55,11 +55,13 @@ def test_components_are_named_in_order_and_scaled_by_the_unit(idf):
     )
     actions = {agent: np.zeros(n) for agent, n in amap.sizes.items()}
     actions["zone_0"][:] = -0.5
-    setpoints = amap.decode(actions, None)
+    idf.reset(seed=0)
+    available = np.full(cls.n_gen, 0.4) * cls.gen_pmax
+    setpoints = amap.decode(actions, state(idf, gen_p_before_curtail=available))
     np.testing.assert_allclose(
         setpoints.redispatch[zone.redispatchable], -0.5 * cls.gen_max_ramp_down[zone.redispatchable]
     )
-    np.testing.assert_allclose(setpoints.curtail[zone.curtailable], 0.5)
+    np.testing.assert_allclose(setpoints.curtail[zone.curtailable], 0.2)  # half of what is available
     np.testing.assert_allclose(setpoints.storage[zone.storages], -0.5 * cls.storage_max_p_prod[zone.storages])
     assert not setpoints.redispatch[idf.zones[1].generators].any()
 
@@ -67,8 +69,11 @@ def test_components_are_named_in_order_and_scaled_by_the_unit(idf):
 @given(seed=seeds)
 @reuses_fixture
 def test_encode_is_the_inverse_of_decode(idf, seed):
-    actions = random_actions(idf, np.random.default_rng(seed))
-    back = idf.action_map.encode(idf.action_map.decode(actions, None), None)
+    idf.reset(seed=0)
+    rng, cls = np.random.default_rng(seed), type(idf.simulator)
+    actions = random_actions(idf, rng)
+    obs = state(idf, gen_p_before_curtail=rng.uniform(0.01, 1.0, cls.n_gen) * cls.gen_pmax)
+    back = idf.action_map.encode(idf.action_map.decode(actions, obs), obs)
     for agent, zone in zip(idf.possible_agents, idf.zones, strict=True):
         expected = actions[agent].copy()
         caps = slice(len(zone.redispatchable), len(zone.redispatchable) + len(zone.curtailable))

@@ -64,6 +64,12 @@ def seen(env, **changed):
     return SimpleNamespace(grid_observation=obs, **fields)
 
 
+def is_idle(env, action):
+    """Whether it holds the dispatch, caps nothing and leaves the storages alone."""
+    wanted, idle = env.action_map.decode(action, env.grid_observation), env.action_map.idle()
+    return all(np.array_equal(mw, none) for mw, none in zip(wanted, idle, strict=True))
+
+
 def snapshot_of(env):
     obs = env.grid_observation
     return Snapshot(obs, env.action_map, LinearFlow(env.simulator).ptdf(obs))
@@ -94,8 +100,7 @@ def test_quiet_grid_is_left_alone(env):
     env.reset(**env.episode_spec(0))
     every = np.arange(env.simulator.n_line)
     for name in DISPATCHERS:
-        action = make_policy(seen(env, rho=(every, 0.7)), name, noise=1.0, seed=0).act()
-        assert all(not value.any() for value in action.values())
+        assert is_idle(env, make_policy(seen(env, rho=(every, 0.7)), name, noise=1.0, seed=0).act())
 
 
 @pytest.mark.parametrize("name", ["qp", "qp_zone"])
@@ -111,7 +116,7 @@ def test_redispatch_sums_to_curtailed_and_charged(balance, name):
         wanted = env.action_map.decode(actions, obs)
         dispatch = obs.actual_dispatch + wanted.redispatch
         curtailed = np.maximum(obs.gen_p_before_curtail - wanted.curtail * env.action_map.pmax, 0.0)
-        if any(value.any() for value in actions.values()) and not (balance == "grid" and name == "qp_zone"):
+        if not is_idle(env, actions) and not (balance == "grid" and name == "qp_zone"):
             for group in groups:
                 taken = curtailed[group.curtailable].sum() + wanted.storage[group.storages].sum()
                 tolerance = IN_USE_MW * len(group.curtailable) + 0.01
@@ -224,13 +229,16 @@ def test_noise_is_reproducible_and_new_in_every_episode(env, name):
 
 def test_noise_on_actions_leaves_idle_units_alone(env):
     under_stress(env)
+    action_map, obs = env.action_map, env.grid_observation
+    idle = np.concatenate(list(action_map.encode(action_map.idle(), obs).values()))
     plain = np.concatenate(list(make_policy(env, "qp_zone").act().values()))
-    policy = make_policy(env, "qp_zone", noise=1e-6, seed=0)
-    noisy = np.concatenate(list(policy.act().values()))
-    assert (plain == 0.0).any() and (plain != 0.0).any()
-    # costs are all but the same: what was at zero exactly is there still
-    np.testing.assert_array_equal(noisy[plain == 0.0], 0.0)
+    noisy = np.concatenate(list(make_policy(env, "qp_zone", noise=1e-6, seed=0).act().values()))
+    unused = plain == idle
+    assert unused.any() and not unused.all()
+    # costs are all but the same: what was not in use exactly is so still
+    np.testing.assert_array_equal(noisy[unused], idle[unused])
     np.testing.assert_allclose(noisy, plain, atol=1e-3)
+    assert (noisy != plain).any()
 
 
 def test_random_walk_is_slow_bounded_and_seeded(env):
@@ -251,7 +259,7 @@ def test_no_linear_model_means_do_nothing_and_is_counted(env):
     under_stress(env)
     cut = (env.simulator.line_or_to_subid == 5) | (env.simulator.line_ex_to_subid == 5)
     policy = make_policy(seen(env, line_status=(cut, False)), "qp_zone", noise=1.0, seed=0)
-    assert all(not value.any() for value in policy.act().values())
+    assert is_idle(env, policy.act())
     assert policy.counts["no_linear_model"] == 1
 
 
@@ -262,7 +270,7 @@ def test_open_lines_are_planned_with(env):
     changed = dict.fromkeys(("rho", "p_or", "q_or", "v_or", "a_or"), (out, 0.0))
     for name in DISPATCHERS:
         policy = make_policy(seen(env, line_status=(out, False), **changed), name)
-        assert any(value.any() for value in policy.act().values())
+        assert not is_idle(env, policy.act())
         assert policy.counts["no_linear_model"] == 0
 
 
