@@ -1,0 +1,42 @@
+# make train [EXAMPLE=tuned_examples/X.yaml]   train, then compare with rule-based dispatchers on held-out episodes
+# make test                                    run the tests
+# make lint                                    check format, style and types
+# make clean                                   remove .venv, caches and build products; results in runs/ stay
+# Each does all the set-up itself, in .venv. PYTHON=... picks the interpreter.
+
+EXAMPLE ?= tuned_examples/case118_mafql.yaml
+EPISODES ?= 20
+RIVALS ?= do_nothing proportional_zone qp_zone
+NAME = $(basename $(notdir $(EXAMPLE)))
+BIN = .venv/bin
+SOURCES = rllib_mafql envs tests
+
+# The first of these that runs and is new enough (a name may exist and not run, as pyenv's do).
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: train test lint clean
+.DELETE_ON_ERROR:
+
+train: .venv/ready
+	$(BIN)/rllib train file $(EXAMPLE) --storage-path runs --experiment-name $(NAME)
+	$(BIN)/mafql evaluate runs/$(NAME) $(RIVALS) --episodes $(EPISODES) --out runs/$(NAME)/report
+
+test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; install one, or name it with PYTHON=..." >&2; exit 1; }
+	@echo "setting up .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info envs/*.egg-info
+	find rllib_mafql envs tests -name __pycache__ -type d -prune -exec rm -rf {} +

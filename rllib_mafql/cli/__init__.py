@@ -1,0 +1,1 @@
+"""The commands `rllib` (train and evaluate any RLlib algorithm) and `mafql` (this project's own tools)."""

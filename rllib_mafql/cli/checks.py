@@ -1,0 +1,219 @@
+"""What is checked of an experiment before Ray starts: keys and values, each error naming the nearest right thing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from rllib_mafql.cli.errors import InputError, nearest, summary, warn
+from rllib_mafql.cli.experiments import Experiment
+from rllib_mafql.cli.names import STORED_AS, check_env, find_algorithm, tunable
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+GRID_ENV = "grid2op_zones"
+#: Names that AlgorithmConfig.update_from_dict translates or treats specially.
+TRANSLATED = (
+    "callbacks",
+    "create_env_on_driver",
+    "custom_eval_function",
+    "framework",
+    "input",
+    "lambda",
+    "multiagent",
+    "num_cpus_for_driver",
+    "num_workers",
+)
+#: What RLlib and MAFQL report besides the groups of `METRIC_GROUPS`.
+METRICS = (
+    "training_iteration",
+    "time_total_s",
+    "time_since_restore",
+    "iterations_since_restore",
+    "num_env_steps_sampled_lifetime",
+    "num_episodes_lifetime",
+    "num_training_step_calls_per_iteration",
+    "num_learner_updates",  # MAFQL's
+)
+METRIC_GROUPS = ("env_runners", "evaluation", "learners", "timers", "fault_tolerance", "perf")
+#: Of a search space, this many combinations are checked.
+MAX_VARIANTS = 50
+_RLLIB_ADVICE = "\nTo suppress all validation errors"
+
+
+@dataclass
+class Checked:
+    """What `check` found out about an experiment."""
+
+    algorithm: type["Algorithm"]
+    config: dict[str, Any]  # settings as Ray Tune takes them, see `tunable`
+    resources: list[dict[str, float]]  # what a trial needs in all ("CPU", "GPU", ...), for each variant checked
+
+
+def check(experiment: Experiment) -> Checked:
+    """Checks all that can be checked without starting Ray; nested stop criteria become flat ones.
+
+    Raises:
+        InputError: On an unknown algorithm, environment or key, or a value that algorithm or environment refuses.
+    """
+    algorithm = find_algorithm(experiment.run, f"{experiment.source}: run")
+    for layer in experiment.layers:
+        if layer.check_keys:
+            check_keys(layer.settings, algorithm.get_default_config(), layer.source)
+    config = tunable(experiment.config(), experiment.source)
+    if isinstance(experiment.stop, dict):
+        experiment.stop = checked_stop(experiment.stop, experiment.source)
+    resources = []
+    for variant in islice(_variants(config), MAX_VARIANTS):
+        check_values(algorithm.get_default_config(), variant, experiment.source)
+        request: Any = algorithm.default_resource_request(variant)
+        resources.append(request.required_resources)
+    return Checked(algorithm, config, resources)
+
+
+def checked_stop(stop: dict[str, Any], source: str) -> dict[str, float]:
+    """Stop criteria as flat metric paths; warns of metrics that neither RLlib nor MAFQL reports.
+
+    Custom metrics may have any name, so an unknown one is no error; but a misspelt one would never stop the run.
+
+    Raises:
+        InputError: If a value is not a number.
+    """
+    flat = dict(_flat(stop))
+    for path, value in flat.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{source}: stop.{path}: must be a number, not {value!r}")
+        if path not in METRICS and path.split("/")[0] not in METRIC_GROUPS:
+            known = nearest(path, [*METRICS, *(f"{group}/..." for group in METRIC_GROUPS)])
+            warn(f"{source}: stop.{path}: no metric that RLlib or MAFQL reports{known}")
+    return flat
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check_keys(settings: dict[str, Any], default: "AlgorithmConfig", source: str) -> None:
+    """Checks the names, and roughly the types, of algorithm settings; their evaluation_config and model_config too.
+
+    Args:
+        settings: Settings as people write them.
+        default: The algorithm's default settings.
+        source: Where `settings` stand, for messages.
+
+    Raises:
+        InputError: On a key that `default` does not know, naming the nearest that it does, or that RLlib ignores.
+    """
+    keys = _Keys.of(default)
+    for key, value in settings.items():
+        place = f"{source}.{key}"
+        if key in keys.retired:
+            raise InputError(f"{place}: RLlib no longer uses this key{nearest(key, keys.offered)}")
+        if key in keys.derived:
+            raise InputError(f"{place}: follows from other settings and cannot be set")
+        if key in keys.deprecated:
+            with _refusals(place):  # RLlib's error tells the new name
+                setattr(default, key, value)
+        if key not in keys.valid:
+            raise InputError(f"{place}: unknown key{nearest(key, keys.offered)}")
+        usual = vars(default).get(key)
+        if isinstance(value, str) and type(usual) in (int, float) and value != "auto":
+            raise InputError(f"{place}: must be a number such as {usual!r}, not {value!r}")
+        if key in ("env_config", "evaluation_config", "model_config") and not isinstance(value, dict | None):
+            raise InputError(f"{place}: must be a mapping, not {value!r}")
+    if settings.get("evaluation_config"):
+        check_keys(settings["evaluation_config"], default, f"{source}.evaluation_config")
+    if settings.get("model_config") and _is_rllibs_own(default) and "rl_module_spec" not in settings:
+        _check_model_config(settings["model_config"], f"{source}.model_config")
+
+
+def _is_rllibs_own(config: "AlgorithmConfig") -> bool:
+    return type(config).__module__.startswith("ray.rllib.")
+
+
+@dataclass
+class _Keys:
+    """What an algorithm's settings may be called."""
+
+    valid: set[str]
+    offered: list[str]  # the valid ones worth suggesting: neither private nor deprecated
+    retired: set[str]  # set without effect: RLlib marks them with DEPRECATED_VALUE
+    derived: set[str]  # properties that cannot be set
+    deprecated: set[str]  # properties that raise an error with the new name when set
+
+    @classmethod
+    def of(cls, default: "AlgorithmConfig") -> "_Keys":
+        from ray._common.deprecation import DEPRECATED_VALUE
+        from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+        stored = vars(default)
+        # A custom algorithm may have -1, which DEPRECATED_VALUE is, as a default of its own.
+        marked = {**vars(AlgorithmConfig()), **(stored if _is_rllibs_own(default) else {})}
+        retired = {key for key, value in marked.items() if type(value) is int and value == DEPRECATED_VALUE}
+        members = [item for base in type(default).__mro__ for item in vars(base).items()]
+        properties = {name: member for name, member in members if isinstance(member, property)}
+        settable = {name for name, member in properties.items() if member.fset is not None}
+        # RLlib wraps the getters of deprecated properties.
+        deprecated = {name for name in settable if hasattr(properties[name].fget, "__wrapped__")}
+        valid = {*stored, *default.to_dict(), *settable, *STORED_AS, *TRANSLATED} - retired - {"algo_class"}
+        return cls(
+            valid=valid,
+            offered=sorted(key for key in valid - deprecated if not key.startswith("_")),
+            retired=retired,
+            derived={*properties} - settable - {*STORED_AS},
+            deprecated=deprecated,
+        )
+
+
+def _check_model_config(settings: dict[str, Any], source: str) -> None:
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+    valid = [field.name for field in fields(DefaultModelConfig)]
+    for key in settings:
+        if key not in valid:
+            raise InputError(f"{source}.{key}: unknown key{nearest(key, valid)}")
+
+
+def _variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The settings with each combination of their search space, or a sample of it, filled in."""
+    from ray.tune.search.variant_generator import generate_variants
+
+    for _, spec in generate_variants({"config": config}):
+        yield spec["config"]
+
+
+def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: str) -> None:
+    """Puts `settings`, which hold no search space, into `config` and checks what comes out.
+
+    Raises:
+        InputError: If there is no such environment, or the algorithm or the environment refuses the settings.
+    """
+    with _refusals(source):
+        config.update_from_dict(settings)
+        evaluation: Any = config.get_evaluation_config_object()
+    parts: tuple[tuple[Any, str], ...] = ((config, f"{source}: "), (evaluation, f"{source}: evaluation_config."))
+    for part, place in parts:
+        check_env(part.env, f"{place}env")
+        if part.env == GRID_ENV:
+            from grid2op_zones import check_env_config
+
+            with _refusals(place.removesuffix(": ").removesuffix(".")):  # its messages begin with env_config
+                check_env_config(dict(part.env_config))
+    with _refusals(source):
+        config.validate()
+
+
+@contextmanager
+def _refusals(source: str) -> Iterator[None]:
+    """Turns any error into an InputError: RLlib raises all sorts on bad settings, and none of them can be used."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{source}: {summary(error).split(_RLLIB_ADVICE)[0]}") from error

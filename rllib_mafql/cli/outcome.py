@@ -1,0 +1,147 @@
+"""What is told at the end of a training run: trials, checkpoints, errors, and what to do next."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rllib_mafql.cli.errors import summary
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+#: Exit codes: all trials finished; a trial failed; interrupted by Ctrl-C.
+FINISHED, FAILED, INTERRUPTED = 0, 1, 130
+#: How Python names an error at the end of a traceback.
+ERROR_HEADING = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt)\b")
+#: Lines of a failed trial's error file to show.
+ERROR_LINES = 15
+
+
+def print_outcome(
+    trials: Sequence[Any], unfinished: Sequence[Any], algorithm: type["Algorithm"], folder: str, console: Console
+) -> int:
+    """Prints the table of trials, checkpoints with the commands that evaluate them, and errors.
+
+    Args:
+        trials: Tune's trials, after the run.
+        unfinished: Those of them that Ctrl-C cut off.
+        algorithm: What they ran.
+        folder: Where their results are.
+        console: Where to print.
+
+    Returns:
+        The command's exit code: `FINISHED`, `FAILED` or `INTERRUPTED`.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("trial", "status", "iterations", "env steps", "return", "time"):
+        table.add_column(heading, justify="left" if heading in ("trial", "status") else "right")
+    for trial in trials:
+        table.add_row(*_row(trial, "interrupted" if trial in unfinished else trial.status.lower()))
+    console.print()
+    console.print(table)
+    for trial in trials:
+        # Until it writes one, a trial that was restored has the checkpoint that it started from.
+        if trial.checkpoint is not None and Path(trial.checkpoint.path).parent == Path(trial.storage.trial_fs_path):
+            path = shown(trial.checkpoint.path)
+            print_lines(
+                console,
+                f"checkpoint: {path}",
+                f"evaluate:   {command('rllib')} evaluate {shlex.quote(path)} --episodes 20",
+            )
+        elif trial.status == "TERMINATED" and trial not in unfinished:
+            print_lines(console, f"{trial} wrote no checkpoint (see --checkpoint-at-end, --checkpoint-freq)")
+    failed = [trial for trial in trials if trial.status == "ERROR"]
+    for trial in failed:
+        _report_error(trial, algorithm, console)
+    print_lines(console, f"curves:     {command('tensorboard')} --logdir {shlex.quote(shown(folder))}")
+    if unfinished:
+        _report_interruption(unfinished, console)
+        return INTERRUPTED
+    return FAILED if failed else FINISHED
+
+
+def _row(trial: Any, status: str) -> list[str]:
+    from rllib_mafql.cli.progress import clock
+
+    result = trial.last_result
+    steps = result.get("num_env_steps_sampled_lifetime")
+    mean = (result.get("env_runners") or {}).get("episode_return_mean")
+    return [
+        str(trial),
+        status,
+        str(result.get("training_iteration", 0)),
+        "-" if steps is None else f"{int(steps):,}",
+        "-" if mean is None else f"{mean:.4g}",
+        clock(result.get("time_total_s", 0.0)),
+    ]
+
+
+def _report_error(trial: Any, algorithm: type["Algorithm"], console: Console) -> None:
+    kept = Path(trial.storage.trial_fs_path) / "error.txt"  # the copy beside the trial's results
+    file = kept if kept.is_file() else Path(trial.error_file or kept)
+    lines = file.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if file.is_file() else []
+    errors = [line for line in lines if ERROR_HEADING.match(line)]
+    message = errors[-1] if errors else "no error was recorded"
+    if len(errors) > 1 and errors[0] != message:
+        message += f"\nit began with {errors[0]}"
+    if not trial.last_result.get("training_iteration"):
+        # RLlib drops the error of an environment that fails in a remote runner, and then fails for lack of a runner.
+        message = environment_error(algorithm, trial.config) or message
+    print_lines(console, "", *lines[-ERROR_LINES:])
+    print_lines(
+        console, "", f"{trial} failed: {message}", f"the whole error is in {shown(file)}; -v shows the workers' output"
+    )
+
+
+def environment_error(algorithm: type["Algorithm"], config: dict[str, Any]) -> str | None:
+    """What goes wrong when the environment of a trial's `config` is made; None if nothing does."""
+    from ray.rllib.env.env_context import EnvContext
+
+    settings = algorithm.get_default_config().update_from_dict(config)
+    try:
+        _, creator = algorithm._get_env_id_and_creator(settings.env, settings)
+        env: Any = creator(EnvContext(settings.env_config, worker_index=0))
+        env.close()
+    except Exception as error:  # whatever an environment raises
+        return f"the environment cannot be made: {summary(error)}"
+    return None
+
+
+def _report_interruption(trials: Sequence[Any], console: Console) -> None:
+    for trial in trials:
+        saved = trial.latest_checkpoint_result
+        if saved is None:
+            start = "from the beginning, since it wrote no checkpoint yet (see --checkpoint-freq)"
+        else:
+            start = f"from iteration {saved.metrics.get('training_iteration')}, its last checkpoint"
+        print_lines(console, f"{trial} was interrupted and would go on {start}")
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    print_lines(console, f"resume:     {command('rllib')} {shlex.join([*words, '--resume'])}")
+
+
+def shown(path: str | Path) -> str:
+    """`path` relative to the current directory if it lies below it."""
+    text = str(path)
+    inside = text.startswith(os.getcwd() + os.sep)
+    return os.path.relpath(text) if inside else text
+
+
+def command(name: str) -> str:
+    """How to call a command installed beside this Python: its name, or its path where the shell finds another."""
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    elsewhere = found is None or Path(found).absolute() != beside.absolute()
+    return shlex.quote(shown(beside)) if beside.is_file() and elsewhere else name
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
