@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import pickle
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.learner.training_data import TrainingData
@@ -308,8 +310,11 @@ class MAFQL(Algorithm):
         return MAFQLConfig()
 
     def setup(self, config: Any) -> None:
-        """Builds runners and learners, and the replay."""
+        """Builds runners and learners, and the replay; ValueError if the environment lacks a behaviour policy."""
         super().setup(config)
+        problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
+        if problem:
+            raise ValueError(f"MAFQL config: behavior_policies: {problem}")
         self.replay = JointReplay(self.config.replay_capacity, self.config.seed)
         self._updates_done = 0
         self._normalized = False
@@ -317,10 +322,12 @@ class MAFQL(Algorithm):
     @property
     def fingerprint(self) -> dict[str, Any] | None:
         """The environment's own account of itself, from any healthy runner."""
-        if self.env_runner_group.num_remote_workers():
-            found = self.env_runner_group.foreach_env_runner(lambda runner: runner.fingerprint, local_env_runner=False)
-            return found[0] if found else None
-        return self.env_runner.fingerprint
+        return next(iter(self._ask_runners(_fingerprint)), None)
+
+    def _ask_runners(self, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
+        """The answers of the runners that have environments."""
+        remote = self.env_runner_group.num_remote_workers() > 0
+        return self.env_runner_group.foreach_env_runner(question, local_env_runner=not remote)
 
     def training_step(self) -> None:
         """One round: rollouts (of behaviour policies until the warm start is full), updates, new weights."""
@@ -387,11 +394,27 @@ class MAFQL(Algorithm):
         state |= {FINGERPRINT: self.fingerprint, NUM_UPDATES: self._updates_done, "normalized": self._normalized}
         return state
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over a state; ValueError if it was trained on another environment."""
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Restores a checkpoint; ValueError if it was trained on another environment."""
+        # Before any weights are loaded: those of another grid would fail by their shapes, and not say why.
+        filesystem = kwargs.get("filesystem")
+        root = str(path)
+        if filesystem is None:
+            filesystem, root = pyarrow.fs.FileSystem.from_uri(root)
+        file = f"{root}/{self.STATE_FILE_NAME}.pkl"
+        if filesystem.get_file_info(file).type == pyarrow.fs.FileType.File:
+            with filesystem.open_input_stream(file) as stream:
+                self._refuse_other_environment(pickle.load(stream))
+        super().restore_from_path(path, *args, **kwargs)
+
+    def _refuse_other_environment(self, state: dict[str, Any]) -> None:
         theirs, ours = state.get(FINGERPRINT), self.fingerprint
         if theirs is not None and ours is not None and theirs != ours:
             raise ValueError(_describe_difference(theirs, ours))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over a state; ValueError if it was trained on another environment."""
+        self._refuse_other_environment(state)
         super().set_state(state)
         self._updates_done = state.get(NUM_UPDATES, 0)
         self._normalized = state.get("normalized", False)
@@ -399,6 +422,14 @@ class MAFQL(Algorithm):
 
 def _sample(runner: JointEnvRunner, behavior: bool) -> tuple[list[Rollout], Any]:
     return runner.sample(behavior=behavior), runner.get_metrics()
+
+
+def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:
+    return runner.fingerprint
+
+
+def _behavior_problem(runner: JointEnvRunner) -> str | None:
+    return runner.behavior_problem()
 
 
 def _fit_normalizers(learner: MAFQLLearner, mean: np.ndarray, std: np.ndarray) -> None:

@@ -315,16 +315,29 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         """A behaviour policy for this episode, drawn by the weights in config.behavior_policies."""
         names, weights = zip(*self.config.behavior_policies.items(), strict=True)
         name = str(self._rng.choice(names, p=np.array(weights) / sum(weights)))
-        if name == RANDOM and not hasattr(slot.env, "behavior_policy"):
-            return _UniformPolicy(self.agents, self._action_slices, self._rng)
-        if not hasattr(slot.env, "behavior_policy"):
-            raise ValueError(
-                f"behavior_policies names {name!r}, but {type(slot.env).__name__} has no behavior_policy(); "
-                f"use {{{RANDOM!r}: 1.0}} or give the environment that method"
-            )
-        policy = slot.env.behavior_policy(name, noise=self.config.behavior_noise, seed=int(self._rng.integers(2**31)))
+        policy = self._make_behavior(slot.env, name, int(self._rng.integers(2**31)))
         policy.reset()
         return policy
+
+    def _make_behavior(self, env: Any, name: str, seed: int) -> Any:
+        if hasattr(env, "behavior_policy"):
+            return env.behavior_policy(name, noise=self.config.behavior_noise, seed=seed)
+        if name == RANDOM:
+            return _UniformPolicy(self.agents, self._action_slices, seed)
+        raise ValueError(
+            f"{type(env).__name__} has no behavior_policy() that could make {name!r}; "
+            f"use {{{RANDOM!r}: 1.0}} or give the environment that method"
+        )
+
+    def behavior_problem(self) -> str | None:
+        """What is wrong with the names in config.behavior_policies, if anything."""
+        self.env.reset()
+        for name in self.config.behavior_policies:
+            try:
+                self._make_behavior(self.env, name, seed=0)
+            except ValueError as error:
+                return str(error)
+        return None
 
     def _replace(self, slot: _Slot, behavior: bool) -> np.ndarray:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""
@@ -439,9 +452,12 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 class _UniformPolicy:
     """The behaviour policy "random" for environments that offer none: uniform actions in [-1, 1]."""
 
-    def __init__(self, agents: list[str], slices: list[slice], rng: np.random.Generator):
+    def __init__(self, agents: list[str], slices: list[slice], seed: int):
         self._sizes = {agent: own.stop - own.start for agent, own in zip(agents, slices, strict=True)}
-        self._rng = rng
+        self._rng = np.random.default_rng(seed)
+
+    def reset(self) -> None:
+        """Nothing to draw."""
 
     def act(self) -> dict[str, np.ndarray]:
         return {agent: self._rng.uniform(-1, 1, size) for agent, size in self._sizes.items()}

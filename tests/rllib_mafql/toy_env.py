@@ -12,7 +12,8 @@ STEPS = 20
 class EchoEnv(MultiAgentEnv):
     """Two agents with observations of different size; reward 1 - mean squared distance, 20 steps.
 
-    config: `fail_at` (raise in that step of the first episode), `bounds` (of the actions, default 1), `fingerprint`.
+    config: `fail_at` (raise in that step of the first episode), `bounds` (of the actions, default 1), `fingerprint`,
+    `extra` (further components of the observations).
     """
 
     failures = 0
@@ -25,7 +26,8 @@ class EchoEnv(MultiAgentEnv):
         self.fingerprint = config.get("fingerprint", {"grid": "echo"})
         self.possible_agents = self.agents = ["left", "right"]
         self.observation_spaces = {
-            agent: gym.spaces.Box(-1, 1, (3 + i,), np.float32) for i, agent in enumerate(self.agents)
+            agent: gym.spaces.Box(-1, 1, (3 + i + config.get("extra", 0),), np.float32)
+            for i, agent in enumerate(self.agents)
         }
         self.action_spaces = {agent: gym.spaces.Box(-self.scale, self.scale, (2,), np.float32) for agent in self.agents}
         self.rng = np.random.default_rng(0)
