@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from grid2op_zones.env import ZonedGridEnv
 from ray.rllib.core.rl_module.rl_module import RLModule
 
+from grid2op_zones.env import ZonedGridEnv
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.evaluation.agents import AgentSpec, resolve_agents
 from rllib_mafql.evaluation.policies import SetupError, build_policy

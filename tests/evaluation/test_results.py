@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grid2op_zones.config import check_env_config
 from rich.console import Console
 
+from grid2op_zones.config import check_env_config
 from rllib_mafql.evaluation.agents import AgentSpec
 from rllib_mafql.evaluation.results import markdown, rich_table, summarize
 from rllib_mafql.evaluation.rollouts import EpisodeResult
