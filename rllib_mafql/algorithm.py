@@ -29,7 +29,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
-from rllib_mafql.env_runner import RANDOM, JointEnvRunner, Rollout
+from rllib_mafql.behavior import RANDOM
+from rllib_mafql.env_runner import JointEnvRunner, Rollout
 from rllib_mafql.learner import COEFFICIENTS, MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
 from rllib_mafql.replay import COLUMNS, JointReplay

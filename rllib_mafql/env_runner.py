@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -44,12 +44,14 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from rllib_mafql.behavior import Behaviors
 from rllib_mafql.modules import TEACHER, slices_of
-from rllib_mafql.replay import n_step_columns
+from rllib_mafql.replay import Step, columns_of
 
 logger = logging.getLogger("ray.rllib")
 
-RANDOM = "random"
+# An environment that fails this often without a step in between is not rebuilt any more.
+MAX_FAILURES_IN_A_ROW = 5
 
 
 @dataclass
@@ -69,18 +71,6 @@ class Rollout:
         return self.steps * self.agents
 
 
-class _Step(NamedTuple):
-    """One step of one environment, as it is collected."""
-
-    obs: np.ndarray
-    action: np.ndarray
-    reward: float
-    next_obs: np.ndarray
-    terminated: bool
-    ended: bool
-    behavior: bool
-
-
 @dataclass
 class _Slot:
     """One environment, and the episode it is in."""
@@ -92,7 +82,8 @@ class _Slot:
     own: bool = True  # whether the learned policy alone has played this episode
     total: float = 0.0
     length: int = 0
-    steps: list[_Step] = field(default_factory=list)  # collected in this call of sample()
+    failures: int = 0  # in a row
+    steps: list[Step] = field(default_factory=list)  # collected in this call of sample()
 
 
 class JointEnvRunner(EnvRunner, Checkpointable):
@@ -110,6 +101,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self._slots: list[_Slot] = []
         self._weights_seq_no = 0
         self._rng = np.random.default_rng(self._seed)
+        self._behaviors = Behaviors(self.config.behavior_policies, self.config.behavior_noise, self._rng)
         self._obs = None
         self._episode = 0
         # On the driver (index 0) only where no remote runner is there to step environments.
@@ -244,16 +236,17 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 steps += 1
                 slot.total += reward
                 slot.length += 1
+                slot.failures = 0
                 ended = terminated or truncated
                 if collect:
                     by_behavior = slot.behavior is not None
-                    slot.steps.append(_Step(self._obs[i], actions[i], reward, obs, terminated, ended, by_behavior))
+                    slot.steps.append(Step(self._obs[i], actions[i], reward, obs, terminated, ended, by_behavior))
                 if ended:
                     self._log_episode(slot, infos)
                     episodes += 1
                     obs = self._begin(slot, behavior)
                 elif slot.takeover == slot.length:
-                    slot.behavior, slot.own = self._behavior(slot), False
+                    slot.behavior, slot.own = self._behaviors.draw(slot.env), False
                 following[i] = obs
             self._obs = following
         return self._columns(), steps
@@ -273,6 +266,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 for agent, own, act in zip(self.agents, self._obs_slices, self._action_slices, strict=True):
                     out = getattr(self.module[agent], forward)({Columns.OBS: obs[:, own]})
                     actions[:, act] = out[Columns.ACTIONS].numpy()
+            if not np.isfinite(actions).all():
+                raise FloatingPointError("a policy gave an action that is not a finite number; its weights are broken")
         for i, slot in enumerate(self._slots):
             if slot.behavior is not None:
                 chosen = slot.behavior.act()
@@ -306,43 +301,21 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         if not self.config.in_evaluation:
             draw = self._rng.random()
             if behavior or draw < self.config.behavior_fraction:
-                slot.behavior, slot.own = self._behavior(slot), False
+                slot.behavior, slot.own = self._behaviors.draw(slot.env), False
             elif draw < self.config.behavior_fraction + self.config.takeover_fraction:
                 slot.takeover = int(self._rng.integers(1, self.config.takeover_horizon + 1))
         return self._joint(obs)
 
-    def _behavior(self, slot: _Slot) -> Any:
-        """A behaviour policy for this episode, drawn by the weights in config.behavior_policies."""
-        names, weights = zip(*self.config.behavior_policies.items(), strict=True)
-        name = str(self._rng.choice(names, p=np.array(weights) / sum(weights)))
-        policy = self._make_behavior(slot.env, name, int(self._rng.integers(2**31)))
-        policy.reset()
-        return policy
-
-    def _make_behavior(self, env: Any, name: str, seed: int) -> Any:
-        if hasattr(env, "behavior_policy"):
-            return env.behavior_policy(name, noise=self.config.behavior_noise, seed=seed)
-        if name == RANDOM:
-            return _UniformPolicy(self.agents, self._action_slices, seed)
-        raise ValueError(
-            f"{type(env).__name__} has no behavior_policy() that could make {name!r}; "
-            f"use {{{RANDOM!r}: 1.0}} or give the environment that method"
-        )
-
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""
         self.env.reset()
-        for name in self.config.behavior_policies:
-            try:
-                self._make_behavior(self.env, name, seed=0)
-            except ValueError as error:
-                return str(error)
-        return None
+        return self._behaviors.problem(self.env)
 
     def _replace(self, slot: _Slot, behavior: bool) -> np.ndarray:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""
         self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
-        if not self.config.restart_failed_sub_environments:
+        slot.failures += 1
+        if not self.config.restart_failed_sub_environments or slot.failures > MAX_FAILURES_IN_A_ROW:
             raise
         logger.exception("An environment failed in step(); it is rebuilt and its episode dropped.")
         if slot.length < len(slot.steps):
@@ -353,23 +326,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         return self._begin(slot, behavior)
 
     def _columns(self) -> dict[str, np.ndarray]:
-        """The collected steps as n-step columns, environment after environment; empty if nothing was collected."""
-        parts = []
-        for slot in self._slots:
-            if not slot.steps:
-                continue
-            obs, actions, rewards, next_obs, terminated, ended, behavior = map(np.array, zip(*slot.steps, strict=True))
-            returns, discounts, last = n_step_columns(rewards, terminated, ended, self.config.gamma, self.config.n_step)
-            parts.append(
-                {
-                    "obs": obs,
-                    "actions": actions.astype(np.float32),
-                    "rewards": returns,
-                    "discounts": discounts,
-                    "next_obs": next_obs[last],
-                    "behavior": behavior.astype(np.float32),
-                }
-            )
+        """The collected steps, environment after environment; empty if nothing was collected."""
+        gamma, n = self.config.gamma, self.config.n_step
+        parts = [columns_of(slot.steps, gamma, n) for slot in self._slots if slot.steps]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
     # Metrics ---------------------------------------------------------------------------------------------------
@@ -447,17 +406,3 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The modules; environments are not saved."""
         return [(COMPONENT_RL_MODULE, self.module)]
-
-
-class _UniformPolicy:
-    """The behaviour policy "random" for environments that offer none: uniform actions in [-1, 1]."""
-
-    def __init__(self, agents: list[str], slices: list[slice], seed: int):
-        self._sizes = {agent: own.stop - own.start for agent, own in zip(agents, slices, strict=True)}
-        self._rng = np.random.default_rng(seed)
-
-    def reset(self) -> None:
-        """Nothing to draw."""
-
-    def act(self) -> dict[str, np.ndarray]:
-        return {agent: self._rng.uniform(-1, 1, size) for agent, size in self._sizes.items()}

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 # What a runner returns per transition, and what the learner reads. obs and actions hold all agents side by side.
 COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs")
+
+
+class Step(NamedTuple):
+    """One step of one environment, as it is collected."""
+
+    obs: np.ndarray  # (sum d_i,) joint observation
+    action: np.ndarray  # (sum m_i,) joint action in [-1, 1]
+    reward: float
+    next_obs: np.ndarray
+    terminated: bool
+    ended: bool  # terminated or truncated
+    behavior: bool  # whether a behaviour policy acted
+
+
+def columns_of(steps: Sequence[Step], gamma: float, n: int) -> dict[str, np.ndarray]:
+    """An environment's contiguous steps (T of them) as n-step columns (T, ...), named as in COLUMNS, and "behavior"."""
+    obs, actions, rewards, next_obs, terminated, ended, behavior = map(np.array, zip(*steps, strict=True))
+    returns, discounts, last = n_step_columns(rewards, terminated, ended, gamma, n)
+    return {
+        "obs": obs,
+        "actions": actions.astype(np.float32),
+        "rewards": returns,
+        "discounts": discounts,
+        "next_obs": next_obs[last],
+        "behavior": behavior.astype(np.float32),
+    }
 
 
 def n_step_columns(

@@ -147,6 +147,22 @@ def test_a_broken_environment_is_replaced_and_its_episode_dropped():
     assert runner.get_metrics()["num_env_step_failures"].peek() == 1
 
 
+def test_an_environment_that_never_works_is_not_rebuilt_for_ever():
+    EchoEnv.failures = -1000
+    broken = config().environment("echo", env_config={"fail_at": 1})
+    with pytest.raises(RuntimeError, match="the simulator broke"):
+        broken.env_runner_cls(config=broken).sample(num_timesteps=100)
+
+
+def test_a_policy_that_gives_no_number_is_an_error():
+    plain = config()
+    runner = plain.env_runner_cls(config=plain)
+    with torch.no_grad():
+        runner.module["left"].field.trunk[-1].bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="not a finite number"):
+        runner.sample(num_timesteps=10)
+
+
 def test_runner_fragments_are_reproducible_by_seed_and_scaled_to_the_action_space():
     wide = config().environment("echo", env_config={"bounds": 5.0})
     wide.validate()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
-from grid2op_zones.generator import WEEK, GridModel, Week, generate
+from grid2op_zones.generator import WEEK, DispatchError, GridModel, PowerFlowError, Week, generate
 from grid2op_zones.generator.describe import Sample, statistics
 
 SUMMER = date(2035, 8, 20)
@@ -49,3 +50,9 @@ def test_a_summer_week_is_like_the_recorded_one(idf: GridModel, summer: Week) ->
     assert own["wind_autocorrelation_30min"] == pytest.approx(theirs["wind_autocorrelation_30min"], abs=0.12)
     assert own["renewable_share"] == pytest.approx(theirs["renewable_share"], abs=0.15)
     assert own["loading_mean"] == pytest.approx(theirs["loading_mean"], rel=0.2)
+
+
+def test_a_week_that_cannot_be_made_names_itself(case14: GridModel) -> None:
+    loads = replace(case14.loads, peak=case14.loads.peak * 3)
+    with pytest.raises((DispatchError, PowerFlowError), match="2035-08-20, seed 7"):
+        generate(replace(case14, loads=loads), SUMMER, 7)
