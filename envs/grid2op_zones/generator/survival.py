@@ -1,0 +1,77 @@
+"""How long a grid lasts when nothing is done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grid2op
+import numpy as np
+from grid2op.Action import PlayableAction
+from grid2op.Chronics import MultifolderWithCache
+from grid2op.Exceptions import EnvError
+from grid2op.MakeEnv.Make import TEST_DEV_ENVS
+from grid2op.Reward import ConstantReward
+from lightsim2grid import LightSimBackend
+
+from grid2op_zones.generator.chronics import GeneratedWeeks
+from grid2op_zones.simulator import _NO_OPPONENT
+
+#: Steps of an episode, a day.
+EPISODE = 287
+
+
+def make_env(name: str, folder: str | Path | None = None) -> Any:
+    """Grid ``name`` without opponent and forecasts, with the weeks of ``folder``, or its own series where None."""
+    series: dict[str, Any] = {"chronics_class": MultifolderWithCache}
+    if folder is not None:
+        series = {"chronics_class": GeneratedWeeks, "chronics_path": str(folder)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = grid2op.make(
+            name,
+            test=name in TEST_DEV_ENVS,
+            backend=LightSimBackend(),
+            action_class=PlayableAction,
+            reward_class=ConstantReward,
+            other_rewards={},
+            **series,
+            **_NO_OPPONENT,
+        )
+        env.deactivate_forecast()
+        if folder is None:
+            chronics = env.chronics_handler.real_data
+            chronics.set_filter(lambda path: True)
+            chronics.reset()
+    return env
+
+
+def do_nothing(env: Any, starts: Sequence[tuple[int, int]], steps: int = EPISODE) -> np.ndarray:
+    """Steps that each episode lasts, (n,), when lines are reconnected and nothing else is done; 0 if it ends in reset.
+
+    Args:
+        env: A Grid2Op environment.
+        starts: Series and first row of each episode.
+        steps: At most.
+    """
+    lasted = []
+    for k, (series, row) in enumerate(starts):
+        options: dict[str, Any] = {"time serie id": series, **({"init ts": row} if row else {})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                obs = env.reset(seed=k, options=options)
+            except EnvError:
+                # a start in mid-series plays one step within reset, which a grid far above its limits does not survive
+                lasted.append(0)
+                continue
+            step, done = 0, False
+            while step < steps and not done:
+                closable = np.flatnonzero(~obs.line_status & (obs.time_before_cooldown_line == 0))[:1]
+                action = env.action_space({"set_line_status": [(int(line), 1) for line in closable]})
+                obs, _, done, _ = env.step(action)
+                step += 1
+        lasted.append(step)
+    return np.array(lasted)
