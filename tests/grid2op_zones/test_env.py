@@ -351,6 +351,8 @@ def test_ppo_learns_on_it_unchanged(case14):
     import ray
     from ray.rllib.algorithms.ppo import PPOConfig
 
+    from grid2op_zones.callbacks import EpisodeMetrics
+
     started = not ray.is_initialized()
     config = (
         PPOConfig()
@@ -359,6 +361,7 @@ def test_ppo_learns_on_it_unchanged(case14):
         .learners(num_learners=0)
         .training(train_batch_size_per_learner=80, minibatch_size=40, num_epochs=1)
         .multi_agent(policies=set(case14.possible_agents), policy_mapping_fn=lambda agent, *_, **__: agent)
+        .callbacks(EpisodeMetrics)
     )
     if started:
         ray.init(num_cpus=1, include_dashboard=False)
@@ -370,4 +373,6 @@ def test_ppo_learns_on_it_unchanged(case14):
         if started:
             ray.shutdown()
     assert result["episode_len_mean"] == 40
+    assert result["survived"] == 1.0
+    assert result["score"] == pytest.approx(result["episode_return_mean"] / (3 * 40))
     assert 0.0 < result["episode_return_mean"] <= 3 * 40 + 1e-6

@@ -112,6 +112,28 @@ def test_each_objective_alone_moves_only_its_own_modules(off, moving):
     assert changed == moving
 
 
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"advantage_temperature": 0.1, "conservatism": "joint"},
+        {"flow_steps": 3, "teacher_flow_steps": 1, "num_critics": 3, "hidden_layers": 1},
+        {"behavior_fraction": 0.5, "takeover_fraction": 0.5, "takeover_horizon": 5},
+    ],
+)
+def test_variants_learn_finite_losses(variant):
+    algorithm = config(warm_start_steps=200, num_updates=4, warm_start_updates=4, **variant).build_algo()
+    try:
+        for _ in range(3):  # warm start, updates on that alone, both
+            result = algorithm.train()
+    finally:
+        algorithm.stop()
+    assert result["num_learner_updates"] == 12
+    losses = {f"{m}/{k}": v for m, values in result["learners"].items() for k, v in values.items() if "loss" in k}
+    assert len(losses) > 10 and all(np.isfinite(value) for value in losses.values())
+    behaved = algorithm.replay.sample(2000)["behavior"].mean()
+    assert (0.2 < behaved < 1.0) if "behavior_fraction" in variant else behaved < 1.0
+
+
 def test_centralized_execution_plays_the_teacher():
     algorithm = config(execution="centralized", warm_start_steps=200, num_updates=2).build_algo()
     try:
