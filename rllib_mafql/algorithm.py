@@ -118,7 +118,8 @@ class MAFQLConfig(AlgorithmConfig):
         self.behavior_policies = {RANDOM: 1.0}  # name -> weight; the environment's behavior_policy(name) makes them
         self.behavior_noise = 0.0        # noise of the behaviour policies
         self.behavior_fraction = 0.0     # share of later episodes still played by behaviour policies
-        self.takeover_fraction = 0.0     # share of later episodes that a behaviour policy takes over midway
+        self.own_cloning_weight = 0.0  # weight in cloning of actions that no behaviour policy chose, 0 to 1
+        self.takeover_fraction = 0.0     # share of episodes that a behaviour policy takes over midway
         self.takeover_horizon = 100      # the step of the take-over is drawn from 1 to this
 
         # Learning.
@@ -165,6 +166,7 @@ class MAFQLConfig(AlgorithmConfig):
         behavior_policies: dict[str, float] = _UNSET,
         behavior_noise: float = _UNSET,
         behavior_fraction: float = _UNSET,
+        own_cloning_weight: float = _UNSET,
         takeover_fraction: float = _UNSET,
         takeover_horizon: int = _UNSET,
         num_updates: int = _UNSET,
@@ -209,7 +211,7 @@ class MAFQLConfig(AlgorithmConfig):
             Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
             values = [v for _, v in value] if isinstance(value, (list, tuple)) else [value]
             self._require(name, all(v is not None and v >= 0 for v in values), "0 or greater")
-        for name in ("behavior_fraction", "takeover_fraction", "tau"):
+        for name in ("behavior_fraction", "takeover_fraction", "own_cloning_weight", "tau"):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("gamma", 0 <= self.gamma < 1, "at least 0 and less than 1")
         self._require("behavior_noise", self.behavior_noise >= 0, "0 or greater")

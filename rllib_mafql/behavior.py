@@ -30,18 +30,25 @@ class Behaviors:
 
     def draw(self, env: Any) -> Any:
         """A policy for the episode that `env` is in."""
-        policy = self._make(env, str(self._rng.choice(self._names, p=self._shares)), int(self._rng.integers(2**31)))
-        policy.reset()
-        return policy
+        return self._start(env, str(self._rng.choice(self._names, p=self._shares)))
+
+    def random(self, env: Any) -> Any:
+        """The policy "random" for the episode that `env` is in."""
+        return self._start(env, RANDOM)
 
     def problem(self, env: Any) -> str | None:
         """What is wrong with the names, if anything."""
-        for name in self._names:
+        for name in (*self._names, RANDOM):
             try:
                 self._make(env, name, seed=0)
             except ValueError as error:
                 return str(error)
         return None
+
+    def _start(self, env: Any, name: str) -> Any:
+        policy = self._make(env, name, int(self._rng.integers(2**31)))
+        policy.reset()
+        return policy
 
     def _make(self, env: Any, name: str, seed: int) -> Any:
         if hasattr(env, "behavior_policy"):

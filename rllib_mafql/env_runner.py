@@ -77,8 +77,9 @@ class _Slot:
 
     env: Any
     seeded: bool = False
-    behavior: Any = None  # the behaviour policy that plays now, or None for the learned policy
-    takeover: int | None = None  # the step at which a behaviour policy takes over from the learned one
+    behavior: Any = None  # the policy that plays now in place of the learned one, or None
+    imitable: bool = False  # whether a behaviour policy plays now, whose actions are worth cloning
+    takeover: int | None = None  # the step at which a behaviour policy takes over
     own: bool = True  # whether the learned policy alone has played this episode
     total: float = 0.0
     length: int = 0
@@ -239,14 +240,13 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 slot.failures = 0
                 ended = terminated or truncated
                 if collect:
-                    by_behavior = slot.behavior is not None
-                    slot.steps.append(Step(self._obs[i], actions[i], reward, obs, terminated, ended, by_behavior))
+                    slot.steps.append(Step(self._obs[i], actions[i], reward, obs, terminated, ended, slot.imitable))
                 if ended:
                     self._log_episode(slot, infos)
                     episodes += 1
                     obs = self._begin(slot, behavior)
                 elif slot.takeover == slot.length:
-                    slot.behavior, slot.own = self._behaviors.draw(slot.env), False
+                    self._take_over(slot)
                 following[i] = obs
             self._obs = following
         return self._columns(), steps
@@ -297,14 +297,20 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
         obs, _ = slot.env.reset(**arguments)
         slot.total, slot.length = 0.0, 0
-        slot.behavior, slot.takeover, slot.own = None, None, True
+        slot.behavior, slot.imitable, slot.takeover, slot.own = None, False, None, True
         if not self.config.in_evaluation:
             draw = self._rng.random()
-            if behavior or draw < self.config.behavior_fraction:
-                slot.behavior, slot.own = self._behaviors.draw(slot.env), False
-            elif draw < self.config.behavior_fraction + self.config.takeover_fraction:
+            if draw < self.config.takeover_fraction:
+                # Off the behaviour policies' own paths first, so that the data show how they come back.
                 slot.takeover = int(self._rng.integers(1, self.config.takeover_horizon + 1))
+                if behavior:
+                    slot.behavior, slot.own = self._behaviors.random(slot.env), False
+            elif behavior or draw < self.config.takeover_fraction + self.config.behavior_fraction:
+                self._take_over(slot)
         return self._joint(obs)
+
+    def _take_over(self, slot: _Slot) -> None:
+        slot.behavior, slot.imitable, slot.own = self._behaviors.draw(slot.env), True, False
 
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""

@@ -31,7 +31,7 @@ class MAFQLLearner(TorchLearner):
     """Updates zone policies (students), teacher and critic from joint batches.
 
     The batch lies under the module id "critic": obs (B, sum d_i), actions (B, sum m_i), rewards (B,), discounts (B,)
-    and next_obs (B, sum d_i), see :mod:`rllib_mafql.replay`.
+    next_obs (B, sum d_i) and behavior (B,), see :mod:`rllib_mafql.replay`.
     """
 
     # RLlib declares these for every framework, or Optional.
@@ -81,9 +81,10 @@ class MAFQLLearner(TorchLearner):
         with torch.no_grad():
             teacher = self._teacher.act(o, z) if c["distillation_coeff"] or c["conservative_coeff"] else None
 
-        loss_critic, embedding, weight = zero, None, None
+        loss_critic, embedding, advantage = zero, None, None
         if c["td_coeff"] or c["conservative_coeff"] or c["q_coeff"]:
-            loss_critic, embedding, weight = self._critic_loss(b, mu.detach(), teacher, c)
+            loss_critic, embedding, advantage = self._critic_loss(b, mu.detach(), teacher, c)
+        weight = self._cloning_weight(b["behavior"], advantage)
         loss_teacher = self._teacher_loss(o, a, weight, c) if c["flow_matching_coeff"] else zero
         loss_students = self._student_losses(a, mu, teacher, embedding, weight, c)
         return {CRITIC: loss_critic, TEACHER: loss_teacher, **loss_students}
@@ -126,7 +127,15 @@ class MAFQLLearner(TorchLearner):
                 weight = losses.advantage_weights(q.mean(0), q_policy, self.config.advantage_temperature)
         return loss, embedding.detach(), weight
 
-    def _teacher_loss(self, o: Tensor, a: Tensor, weight: Tensor | None, c: dict[str, float]) -> Tensor:
+    def _cloning_weight(self, behavior: Tensor, advantage: Tensor | None) -> Tensor:
+        """Weights (B,) of the cloning objectives: the behaviour policies' actions count in full, others by config."""
+        own = self.config.own_cloning_weight
+        weight = behavior + own * (1.0 - behavior)
+        if advantage is not None:
+            weight = weight * advantage
+        return weight / weight.mean().clamp_min(1e-6)
+
+    def _teacher_loss(self, o: Tensor, a: Tensor, weight: Tensor, c: dict[str, float]) -> Tensor:
         z, t = torch.randn_like(a), torch.rand_like(a[:, :1])
         field = self._teacher.field
         v = field(field.encode(o), losses.interpolate(a, z, t), t)
@@ -140,7 +149,7 @@ class MAFQLLearner(TorchLearner):
         mu: Tensor,
         teacher: Tensor | None,
         embedding: Tensor | None,
-        weight: Tensor | None,
+        weight: Tensor,
         c: dict[str, float],
     ) -> dict[str, Tensor]:
         q_term = a.new_zeros(())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 # Normalised observations are clipped here, so that a value never seen in training cannot dominate a layer.
-MAX_NORMALIZED = 5.0
+MAX_NORMALIZED = 10.0
 
 
 class Normalizer(nn.Module):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 # What a runner returns per transition, and what the learner reads. obs and actions hold all agents side by side.
-COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs")
+COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs", "behavior")
 
 
 class Step(NamedTuple):
@@ -20,11 +20,11 @@ class Step(NamedTuple):
     next_obs: np.ndarray
     terminated: bool
     ended: bool  # terminated or truncated
-    behavior: bool  # whether a behaviour policy acted
+    behavior: bool  # whether a behaviour policy acted, so that the action is one to clone
 
 
 def columns_of(steps: Sequence[Step], gamma: float, n: int) -> dict[str, np.ndarray]:
-    """An environment's contiguous steps (T of them) as n-step columns (T, ...), named as in COLUMNS, and "behavior"."""
+    """An environment's contiguous steps (T of them) as n-step columns (T, ...), named as in COLUMNS."""
     obs, actions, rewards, next_obs, terminated, ended, behavior = map(np.array, zip(*steps, strict=True))
     returns, discounts, last = n_step_columns(rewards, terminated, ended, gamma, n)
     return {

@@ -13,8 +13,8 @@ class EpisodeMetrics(RLlibCallback):
     In a YAML: `callbacks: grid2op_zones.callbacks.EpisodeMetrics`. MAFQL's own runner logs them without it.
     """
 
-    def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
+    def on_episode_end(self, *args: Any, **kwargs: Any) -> None:
         """Called by RLlib's env runners at the end of each episode."""
-        info = next(iter(episode.get_infos(-1).values()))
+        info = next(iter(kwargs["episode"].get_infos(-1).values()))
         for name, value in info["episode_metrics"].items():
-            metrics_logger.log_value(name, value, window=100)
+            kwargs["metrics_logger"].log_value(name, value, window=100)
