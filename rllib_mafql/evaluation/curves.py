@@ -21,6 +21,8 @@ Row = dict[str, float]
 
 STEPS = "num_env_steps_sampled_lifetime"
 ITERATION = "training_iteration"
+UPDATES = "num_learner_updates"  # MAFQL's: it also learns while no steps are sampled
+AXES = {UPDATES: "learner updates", STEPS: "environment steps", ITERATION: "training iterations"}
 _DASHES = (":", "--", "-.", (0, (8, 3)), (0, (1, 4)))
 
 
@@ -123,7 +125,7 @@ def _number(text: str | None) -> float | None:
 def series(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (n,) and values (n,) of a metric, where it was reported and is finite.
 
-    Steps are environment steps, or training iterations in a run that sampled none.
+    Steps are those of `x_axis`.
     """
     x_key = x_axis(rows)
     points = [
@@ -133,7 +135,9 @@ def series(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def x_axis(rows: Sequence[Row]) -> str:
-    """Environment steps if they grow, else training iterations (a run on recorded data samples no steps)."""
+    """Learner updates where they are told, else environment steps if they grow, else training iterations."""
+    if any(UPDATES in row for row in rows):
+        return UPDATES
     steps = [row[STEPS] for row in rows if STEPS in row]
     return STEPS if (len(steps) > 1 and steps[-1] > steps[0]) or (len(rows) == 1 and steps) else ITERATION
 
@@ -167,7 +171,7 @@ def learning_curves(
             _draw(ax, panel, lines[panel])
             _draw_references(ax, panel, references or {})
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-            ax.set_xlabel("environment steps" if x_axis(rows) == STEPS else "training iterations")
+            ax.set_xlabel(AXES[x_axis(rows)])
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
@@ -195,6 +199,8 @@ def _draw(ax: Axes, panel: Panel, lines: list[tuple[str, np.ndarray, np.ndarray]
     ax.set_ylabel(panel.unit)
     for label, x, y in lines:
         ax.plot(x, y, label=_legend(label), color=_color(label), marker="o" if len(x) < 25 else None, markersize=3.5)
+    if panel.unit == "squared error" and all((y > 0).all() for _, _, y in lines):
+        ax.set_yscale("log")
     if panel.percent:
         ax.set_ylim(-0.03, 1.03)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
