@@ -12,8 +12,11 @@ from typing import Any
 OBSERVABILITY = ("local", "border", "global")
 ACTION_KINDS = ("redispatch", "curtail", "storage")
 BALANCES = ("auto", "zone", "grid")
-SOURCES = ("bundled", "folder")
+SOURCES = ("bundled", "folder", "generated")
 SPLITS = ("train", "test", "all")
+
+#: Weeks that are generated where scenarios.weeks is None.
+GENERATED_WEEKS = 8
 
 DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "grid": "l2rpn_idf_2023",  # a grid that ships with Grid2Op, one that Grid2Op has downloaded, or a folder
@@ -34,11 +37,13 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "idle_threshold": None,  # highest line loading below which the agents' actions are not asked for; None asks always
     "auto_reconnect": True,  # close one line a step as soon as that is legal
     "scenarios": {
-        "source": "bundled",  # bundled: the grid's own series; folder: the series in path
-        "path": None,  # folder of series, in Grid2Op's own format
-        "split": "train",  # train, test (the last days, never trained on) or all
-        "weeks": None,  # the series to use: None for all, a number for the first ones, or a list of their indices
-        "seed": 0,  # seeds the draw of episodes where reset() is given no seed
+        "source": "bundled",  # bundled: the grid's own series; folder: those in path; generated: made here, then cached
+        "path": None,  # folder of series, in Grid2Op's own format; of generated weeks: the cache, None for the user's
+        "split": "train",  # train, test (the last days or other weeks, never trained on) or all
+        # the series to use: None for all, a number for the first ones, or a list of their indices; of generated weeks:
+        # how many, None for GENERATED_WEEKS
+        "weeks": None,
+        "seed": 0,  # seeds the draw of episodes where reset() is given no seed, and the generated weeks
     },
 }
 
@@ -63,8 +68,17 @@ def check_env_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     if not any(full["reward"].values()):
         raise ValueError("env_config.reward: at least one weight must be positive, all are 0")
     scenarios = full["scenarios"]
-    if (scenarios["source"] == "folder") != (scenarios["path"] is not None):
-        raise ValueError("env_config.scenarios.path: give a path if and only if scenarios.source is 'folder'")
+    source, path, weeks = scenarios["source"], scenarios["path"], scenarios["weeks"]
+    if source != "generated" and (source == "folder") != (path is not None):
+        raise ValueError(
+            "env_config.scenarios.path: give a path if and only if scenarios.source is 'folder', or 'generated' where "
+            "it may be left out"
+        )
+    if source == "generated" and not (weeks is None or isinstance(weeks, Integral)):
+        raise ValueError(
+            "env_config.scenarios.weeks: expected None or a number of weeks, as scenarios.source is 'generated', "
+            f"found {weeks!r}"
+        )
     return full
 
 
@@ -154,7 +168,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "idle_threshold": (lambda value: value is None or _number(0.0)(value), "None or a line loading of at least 0"),
     "auto_reconnect": (lambda value: isinstance(value, bool), "true or false"),
     "scenarios.source": (_one_of(SOURCES), f"one of {list(SOURCES)}"),
-    "scenarios.path": (lambda value: value is None or isinstance(value, str), "None or a folder"),
+    "scenarios.path": (lambda value: value is None or (isinstance(value, str) and bool(value)), "None or a folder"),
     "scenarios.split": (_one_of(SPLITS), f"one of {list(SPLITS)}"),
     "scenarios.weeks": (_is_weeks, "None, a number of series or a list of different indices of series"),
     "scenarios.seed": (_integer(0), "a whole number of at least 0"),

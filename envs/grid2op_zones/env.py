@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,17 +16,21 @@ from grid2op_zones.action import ActionMap
 from grid2op_zones.config import check_env_config
 from grid2op_zones.observation import BOUND, ZoneObserver
 from grid2op_zones.reward import COMPONENTS, CompositeReward
-from grid2op_zones.scenarios import Scenarios
-from grid2op_zones.simulator import grid_references, make_simulator, series_rows
+from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator
 from grid2op_zones.zones import grid_name, make_zones
 
 if TYPE_CHECKING:
     from grid2op_zones.dispatch import BehaviorPolicy
 
+logger = logging.getLogger(__name__)
+
 _MAX_SEED = 2**31 - 1
 
-#: Draws after which a start from which the grid falls apart at once is given up.
+#: Draws after which an episode in which the grid falls apart at once is given up.
 MAX_STARTS = 20
+
+#: Draws after which a given start is replaced by another one of its series.
+GIVEN_STARTS = 10
 
 #: What names or texts of Grid2Op's exceptions, in this order, make ``end_reason`` say. Cascades of overloads end in the
 #: second.
@@ -81,7 +86,7 @@ class ZonedGridEnv(MultiAgentEnv):
         )
         self._reward = CompositeReward(self.simulator, self.config["reward"], float(references.loads.sum()))
         scenarios = self.config["scenarios"]
-        self.scenarios = Scenarios(series_rows(self.simulator), scenarios["split"], self.config["max_steps"])
+        self.scenarios = make_scenarios(self.simulator, self.config)
         self._names = [zone.name for zone in self.zones]
         self.possible_agents, self.agents = list(self._names), list(self._names)
         self.observation_spaces = {
@@ -120,7 +125,8 @@ class ZonedGridEnv(MultiAgentEnv):
         Args:
             seed: Fixes everything random in this episode and the following ones: which part of which series,
                 maintenance, the opponent. The same seed and options replay the same episode.
-            options: ``{"scenario": series index, "start": row of its first observation}``, both or the first only.
+            options: ``{"scenario": series index, "start": row of its first observation}``, both or the first only. A
+                start at which the grid falls apart whatever is drawn is replaced by another one, with a warning.
 
         Raises:
             ValueError: An option is unknown or the split has no such scenario.
@@ -208,20 +214,26 @@ class ZonedGridEnv(MultiAgentEnv):
         """Set the episode and its first observation.
 
         Grid2Op plays a step before the first observation. Where the maintenance drawn breaks the grid in it (about one
-        start in 400 on l2rpn_idf_2023), what the options leave open, maintenance included, is drawn anew.
+        start in 400 on l2rpn_idf_2023), what the options leave open, maintenance included, is drawn anew. A start that
+        is given is kept for half of the draws; generated weeks, whose maintenance is fixed, have nothing else to draw.
         """
-        for _ in range(MAX_STARTS):
-            self._episode = self.scenarios.pinned(series, start, self._rng)
+        for draw in range(MAX_STARTS):
+            kept = start if draw < GIVEN_STARTS else None
+            self._episode = self.scenarios.pinned(series, kept, self._rng)
             try:
                 self._grid_obs = self._reset_simulator(int(self._rng.integers(_MAX_SEED)))
             except EnvError as error:
                 failure = error
             else:
+                if start is not None and self._episode.start != start:
+                    logger.warning(
+                        "scenario %d cannot start at %d, the grid falls apart at once: it starts at %d",
+                        *(self._episode.series, start, self._episode.start),
+                    )
                 return
-        episode = self._episode
         raise RuntimeError(
-            f"scenario {episode.series} cannot start at {episode.start}: the grid fell apart before its first "
-            f"observation in {MAX_STARTS} draws"
+            f"scenario {self._episode.series} cannot start at {self._episode.start if start is None else start}: the "
+            f"grid fell apart before its first observation in {MAX_STARTS} draws"
         ) from failure
 
     def _reset_simulator(self, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""Which part of the recorded series is trained on and which is held out, and how episodes are drawn from it."""
+"""Which part of the series is trained on and which is held out, and how episodes are drawn from it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ SPEC_SEED = 10_000
 
 #: Step of a low-discrepancy sequence that spreads the starts of numbered episodes.
 _GOLDEN = 0.6180339887498949
+
+#: Another one, of the starts within one generated week, where the first spreads the weeks' first starts.
+_SILVER = 0.41421356237309515
 
 
 @dataclass(frozen=True)
@@ -82,34 +85,63 @@ class Episode:
 class Scenarios:
     """The episodes of one split.
 
+    Recorded series are cut into train and test; generated weeks belong to one split as they are, and each is a segment.
+
     Args:
         rows: Rows of each series.
         split: ``train``, ``test`` or ``all``.
         max_steps: Longest episode.
+        calm: For generated weeks: of each, the rows from which an episode may start.
+
+    Raises:
+        ValueError: A series is too short, or no week has a calm row that leaves ``max_steps``.
     """
 
-    def __init__(self, rows: Sequence[int], split: str, max_steps: int) -> None:
-        self.segments = split_series(rows, split)
+    def __init__(
+        self, rows: Sequence[int], split: str, max_steps: int, calm: Sequence[np.ndarray] | None = None
+    ) -> None:
         self.split, self.max_steps = split, max_steps
-        # a drawn start leaves this many steps of its segment
-        self._least = [min(max_steps, MIN_DRAWN_STEPS, segment.steps) for segment in self.segments]
-        starts = np.array(
-            [segment.steps - least + 1 for segment, least in zip(self.segments, self._least, strict=True)]
-        )
-        self._share = starts / starts.sum()
+        self._drawn: list[np.ndarray]  # per segment, the starts of drawn episodes
+        self._numbered: list[np.ndarray]  # the same of numbered ones
+        if calm is None:
+            self.segments = split_series(rows, split)
+            least = [min(max_steps, MIN_DRAWN_STEPS, segment.steps) for segment in self.segments]
+            self._drawn = [np.arange(s.first, s.last - n + 1) for s, n in zip(self.segments, least, strict=True)]
+            self._numbered = [np.arange(s.first, max(s.last - max_steps, s.first) + 1) for s in self.segments]
+            sizes = np.array([len(starts) for starts in self._drawn])
+            self._strides = (_GOLDEN, 0.0)  # from turn to turn, from one series to the next
+        else:
+            self.segments = [Segment(k, 0, n - 1) for k, n in enumerate(rows)]
+            self._drawn = [own[own <= n - 1 - max_steps] for n, own in zip(rows, calm, strict=True)]
+            self._numbered = self._drawn
+            # weeks are equally likely, so that those with few calm rows, the harder ones, are not rarer
+            sizes = np.array([float(len(starts) > 0) for starts in self._drawn])
+            self._strides = (_SILVER, _GOLDEN)
+            if not sizes.any():
+                raise ValueError(
+                    f"env_config.max_steps: no generated week has a calm start that leaves {max_steps} steps; they "
+                    f"have {max(rows)} rows"
+                )
+            if not sizes.all():
+                logger.warning("%d of %d weeks have no calm start and are not played", (sizes == 0).sum(), len(rows))
+        self._share = sizes / sizes.sum()
+        self._played = [int(k) for k in np.flatnonzero(sizes)]
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """An episode at random; every start that leaves min(max_steps, 96) steps is equally likely."""
-        k = int(rng.choice(len(self.segments), p=self._share))
-        segment = self.segments[k]
-        return self.at(segment.series, int(rng.integers(segment.first, segment.last - self._least[k] + 1)))
+        """An episode at random.
+
+        Of recorded series, every start that leaves min(max_steps, 96) steps is equally likely; of generated weeks,
+        every week, and in it every calm start that leaves max_steps.
+        """
+        return self._from_segment(int(rng.choice(len(self.segments), p=self._share)), rng)
 
     def numbered(self, k: int) -> tuple[int, Episode]:
         """Seed and episode number ``k``: cycles through the series, as long as max_steps where the data allow."""
-        segment = self.segments[k % len(self.segments)]
-        starts = max(segment.steps - self.max_steps, 0) + 1
-        offset = int((k // len(self.segments)) * _GOLDEN % 1.0 * starts)
-        return SPEC_SEED + k, self.at(segment.series, segment.first + offset)
+        turn, place = divmod(k, len(self._played))
+        chosen = self._played[place]
+        starts = self._numbered[chosen]
+        start = int(starts[int((turn * self._strides[0] + place * self._strides[1]) % 1.0 * len(starts))])
+        return SPEC_SEED + k, self.at(self.segments[chosen].series, start)
 
     def at(self, series: int, start: int) -> Episode:
         """The episode from row ``start`` of a series.
@@ -130,11 +162,12 @@ class Scenarios:
         if series is not None and start is not None:
             return self.at(series, start)
         if series is not None:
-            options = [k for k, segment in enumerate(self.segments) if segment.series == series]
-            if not options:
-                return self.at(series, -1)
-            segment = self.segments[options[0]]
-            return self.at(series, int(rng.integers(segment.first, segment.last - self._least[options[0]] + 1)))
+            options = [k for k in self._played if self.segments[k].series == series]
+            return self._from_segment(options[0], rng) if options else self.at(series, -1)
         if start is not None:
             raise ValueError("options: 'start' needs 'scenario', since starts belong to a series")
         return self.draw(rng)
+
+    def _from_segment(self, k: int, rng: np.random.Generator) -> Episode:
+        starts = self._drawn[k]
+        return self.at(self.segments[k].series, int(starts[rng.integers(len(starts))]))

@@ -19,11 +19,13 @@ from grid2op.Opponent import BaseOpponent
 from grid2op.Reward import ConstantReward
 from lightsim2grid import LightSimBackend
 
+from grid2op_zones.scenarios import Scenarios
+
 #: Rows of the first series from which references are taken: a day of 5-minute steps.
 REFERENCE_ROWS = 288
 
 #: Grid2Op's switches of its opponent when there is to be none.
-_NO_OPPONENT = {
+NO_OPPONENT: dict[str, Any] = {
     "opponent_class": BaseOpponent,
     "opponent_init_budget": 0.0,
     "opponent_budget_per_ts": 0.0,
@@ -34,20 +36,32 @@ _NO_OPPONENT = {
 
 
 def make_simulator(config: Mapping[str, Any]) -> Any:
-    """The Grid2Op environment for a full, checked ``env_config``: LightSimBackend, no forecasts, all series in memory.
+    """The Grid2Op environment for a full, checked ``env_config``: LightSimBackend, no forecasts, series in memory.
+
+    Generated weeks that the cache lacks are generated first; a few of them are in memory at a time.
 
     Differences from the grid as Grid2Op ships it: curtailment and storage that cannot be balanced are limited instead
     of ending the episode, units may be dispatched at any time (no minimum up and down times, as in the L2RPN
     competitions), thermal limits are scaled, and there is no opponent unless asked for.
 
     Raises:
-        ValueError: The grid is unknown (the nearest name is given), or the folder of series is none.
+        ValueError: The grid is unknown (the nearest name is given), the folder of series is none, or the weeks cannot
+            be generated or read.
     """
-    kwargs: dict[str, Any] = {} if config["opponent"] else dict(_NO_OPPONENT)
+    check_grid(config["grid"])
+    kwargs: dict[str, Any] = {} if config["opponent"] else dict(NO_OPPONENT)
+    kwargs["chronics_class"] = MultifolderWithCache
+    generated = config["scenarios"]["source"] == "generated"
     path = config["scenarios"]["path"]
-    if path is not None:
-        if not Path(path).is_dir():
-            raise ValueError(f"env_config.scenarios.path: {path!r} is no folder")
+    if path is not None and not (Path(path).is_dir() or (generated and not Path(path).exists())):
+        raise ValueError(f"env_config.scenarios.path: {path!r} is no folder")
+    if generated:
+        # only here, as the generator needs this module too
+        from grid2op_zones.generator.cache import filled_folder
+        from grid2op_zones.generator.chronics import GeneratedWeeks
+
+        kwargs.update(chronics_class=GeneratedWeeks, chronics_path=str(filled_folder(config)))
+    elif path is not None:
         kwargs["chronics_path"] = path
     simulator = _make(config["grid"], kwargs)
     parameters = simulator.parameters
@@ -58,15 +72,23 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
         warnings.simplefilter("ignore")
         simulator.change_parameters(parameters)
         simulator.deactivate_forecast()
-        _cache_series(simulator, config["scenarios"]["weeks"])
+        if not generated:
+            _cache_series(simulator, config["scenarios"]["weeks"])
         simulator.reset()
         simulator.set_thermal_limit(simulator.get_thermal_limit() * np.float32(config["thermal_limit_scale"]))
     return simulator
 
 
-def series_rows(simulator: Any) -> list[int]:
-    """Rows of each series in memory. The first observation of an episode shows one row, each step the next one."""
-    return [data.load_p.shape[0] for data in _series(simulator)]
+def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
+    """The episodes of the grid of ``simulator``, which was made from ``config``."""
+    split, max_steps = config["scenarios"]["split"], config["max_steps"]
+    if config["scenarios"]["source"] != "generated":
+        return Scenarios([data.load_p.shape[0] for data in _series(simulator)], split, max_steps)
+    from grid2op_zones.generator.store import read_week
+
+    weeks = (read_week(path) for path in simulator.chronics_handler.real_data.subpaths)
+    rows, calm = zip(*((len(week.load_p), week.calm_rows()) for week in weeks), strict=True)
+    return Scenarios(rows, split, max_steps, calm)
 
 
 @dataclass(frozen=True)
@@ -101,25 +123,32 @@ def _references(simulator: Any) -> References:
     )
 
 
-def _make(grid: str, kwargs: dict[str, Any]) -> Any:
+def check_grid(grid: str, where: str = "env_config.grid") -> None:
+    """Raise ValueError, which begins with ``where`` and names the nearest grid, unless Grid2Op has ``grid`` here."""
     bundled = sorted(TEST_DEV_ENVS)
+    if grid in bundled or Path(grid).is_dir():
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        downloaded = [] if grid in bundled else list(grid2op.list_available_local_env())
-        if grid not in bundled and grid not in downloaded and not Path(grid).is_dir():
-            near = get_close_matches(grid, bundled + downloaded, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"env_config.grid: unknown grid {grid!r}; the nearest is {near!r}. Known here: "
-                f"{', '.join(bundled + downloaded)}, or the folder of a Grid2Op environment "
-                "(others must first be downloaded with Grid2Op)"
-            )
+        downloaded = list(grid2op.list_available_local_env())
+    if grid not in downloaded:
+        near = get_close_matches(grid, bundled + downloaded, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"{where}: unknown grid {grid!r}; the nearest is {near!r}. Known here: "
+            f"{', '.join(bundled + downloaded)}, or the folder of a Grid2Op environment "
+            "(others must first be downloaded with Grid2Op)"
+        )
+
+
+def _make(grid: str, kwargs: dict[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             return grid2op.make(
                 grid,
-                test=grid in bundled,
+                test=grid in TEST_DEV_ENVS,
                 backend=LightSimBackend(),
                 action_class=PlayableAction,
-                chronics_class=MultifolderWithCache,
                 reward_class=ConstantReward,
                 other_rewards={},
                 **kwargs,

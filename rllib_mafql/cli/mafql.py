@@ -12,12 +12,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-#: Command -> (module, function with a Typer signature, what `mafql --help` says of it).
+#: Command -> (module, function with a Typer signature or Typer app, what `mafql --help` says of it).
 COMMANDS = {
     "evaluate": (
         "rllib_mafql.evaluation.cli",
         "evaluate",
         "Compare trained policies and rule-based dispatchers on held-out episodes.",
+    ),
+    "scenarios": (
+        "rllib_mafql.cli.scenarios",
+        "app",
+        "Generate weeks of load, wind, sun and dispatch, and compare them with the recorded ones.",
     ),
 }
 
@@ -33,8 +38,10 @@ def _mount(name: str, module: str, function: str, summary: str) -> None:
 
     @app.command(name, help=summary, context_settings=settings)
     def forward(context: typer.Context) -> None:
-        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        command.command(name)(getattr(importlib.import_module(module), function))
+        command = getattr(importlib.import_module(module), function)
+        if not isinstance(command, typer.Typer):
+            only, command = command, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            command.command(name)(only)
         command(context.args, prog_name=f"mafql {name}")
 
 

@@ -25,6 +25,12 @@ def test_nested_keys_are_merged():
     assert full["scenarios"]["source"] == "bundled"
 
 
+@pytest.mark.parametrize("path", [None, "cache"])
+def test_the_cache_of_generated_weeks_may_be_left_out(path):
+    full = check_env_config({"scenarios": {"source": "generated", "path": path, "weeks": 2}})
+    assert full["scenarios"]["path"] == path
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -59,6 +65,13 @@ def test_nested_keys_are_merged():
         ({"scenarios": {"seed": -1}}, "env_config.scenarios.seed"),
         ({"scenarios": {"source": "folder"}}, "env_config.scenarios.path: give a path if and only if"),
         ({"scenarios": {"path": "series"}}, "env_config.scenarios.path: give a path if and only if"),
+        ({"scenarios": {"source": "folder", "path": ""}}, "env_config.scenarios.path: expected None or a folder"),
+        ({"scenarios": {"source": "generate"}}, "found 'generate'; the nearest is 'generated'"),
+        (
+            {"scenarios": {"source": "generated", "weeks": [0, 1]}},
+            r"weeks: expected None or a number .* found \[0, 1\]",
+        ),
+        ({"scenarios": {"source": "generated", "weeks": 0}}, "env_config.scenarios.weeks: .* found 0"),
     ],
 )
 def test_bad_input_is_named(config, message):

@@ -88,3 +88,49 @@ def test_a_start_outside_the_split_is_refused(series, start):
 def test_a_series_too_short_is_refused():
     with pytest.raises(ValueError, match="a series needs at least 4 steps, one has 3"):
         split_series([576, 3], "train")
+
+
+# ---------------------------------------------------------------- generated weeks
+
+ROWS = 2016
+
+
+def calm_weeks(*sizes: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [np.sort(rng.choice(ROWS, size, replace=False)) for size in sizes]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_weeks_are_whole_in_every_split_and_starts_are_calm_with_room(split):
+    calm = calm_weeks(900, 40, 1500)
+    scenarios = Scenarios([ROWS] * 3, split, 287, calm)
+    assert scenarios.segments == [Segment(k, 0, ROWS - 1) for k in range(3)]
+    rng = np.random.default_rng(1)
+    episodes = [scenarios.draw(rng) for _ in range(300)] + [scenarios.numbered(k)[1] for k in range(300)]
+    assert all(e.start in calm[e.series] and e.steps == 287 for e in episodes)
+    counts = np.bincount([e.series for e in episodes[:300]])
+    assert counts.min() > 70  # weeks with few calm rows are not rarer
+
+
+def test_numbered_episodes_go_through_the_weeks_first():
+    scenarios = Scenarios([ROWS] * 8, "test", 287, calm_weeks(*[1200] * 8))
+    numbered = [scenarios.numbered(k) for k in range(32)]
+    assert [seed for seed, _ in numbered] == list(range(10_000, 10_032))
+    assert [episode.series for _, episode in numbered] == 4 * list(range(8))
+    assert len({(episode.series, episode.start) for _, episode in numbered}) == 32
+    # not all weeks are entered at the same time of the day, nor any week twice at nearly the same row
+    assert len({episode.start // 288 for _, episode in numbered[:8]}) >= 5
+    starts = sorted(episode.start for _, episode in numbered if episode.series == 3)
+    assert np.diff(starts).min() > 100
+
+
+def test_a_week_without_calm_rows_is_left_out(caplog):
+    scenarios = Scenarios([ROWS] * 3, "test", 287, calm_weeks(100, 0, 100))
+    assert "1 of 3 weeks have no calm start" in caplog.text
+    assert {scenarios.numbered(k)[1].series for k in range(6)} == {0, 2}
+    assert {scenarios.draw(np.random.default_rng(k)).series for k in range(20)} == {0, 2}
+
+
+def test_an_episode_longer_than_a_week_is_refused():
+    with pytest.raises(ValueError, match=r"env_config.max_steps: no generated week has a calm start that leaves 2016"):
+        Scenarios([ROWS], "train", ROWS, calm_weeks(ROWS))

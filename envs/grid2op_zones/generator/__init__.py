@@ -2,9 +2,10 @@
 
 ``read_grid(name)`` reads a grid's parameters, ``generate(grid, date, seed)`` makes a week, ``write_weeks`` a folder,
 ``GeneratedWeeks`` plays the folder in Grid2Op, ``split_weeks`` says which weeks are trained on and which are held out,
-``describe`` compares a folder with the recorded series.
+``fill`` completes the folder that environments share, ``describe`` compares a folder with the recorded series.
 """
 
+from grid2op_zones.generator.cache import cache_folder, default_cache, fill
 from grid2op_zones.generator.chronics import GeneratedWeeks
 from grid2op_zones.generator.describe import describe, plot
 from grid2op_zones.generator.dispatch import DispatchError
@@ -22,7 +23,10 @@ __all__ = [
     "PowerFlowError",
     "Week",
     "WeekFileError",
+    "cache_folder",
+    "default_cache",
     "describe",
+    "fill",
     "generate",
     "list_weeks",
     "plot",

@@ -17,7 +17,7 @@ from grid2op.Reward import ConstantReward
 from lightsim2grid import LightSimBackend
 
 from grid2op_zones.generator.chronics import GeneratedWeeks
-from grid2op_zones.simulator import _NO_OPPONENT
+from grid2op_zones.simulator import NO_OPPONENT
 
 #: Steps of an episode, a day.
 EPISODE = 287
@@ -38,7 +38,7 @@ def make_env(name: str, folder: str | Path | None = None) -> Any:
             reward_class=ConstantReward,
             other_rewards={},
             **series,
-            **_NO_OPPONENT,
+            **NO_OPPONENT,
         )
         env.deactivate_forecast()
         if folder is None:
