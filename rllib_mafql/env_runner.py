@@ -210,7 +210,6 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             num_timesteps = self.config.get_rollout_fragment_length(self.worker_index or 0) * len(self._slots)
         with self.metrics.log_time(SAMPLE_TIMER):
             if self._obs is None or force_reset or num_episodes is not None:
-                self._episode = 0
                 self._obs = np.stack([self._begin(slot, behavior) for slot in self._slots])
             columns, steps = self._roll(num_timesteps, num_episodes, explore, random_actions, behavior)
         if num_episodes is not None:
@@ -400,6 +399,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 weights = state[COMPONENT_RL_MODULE]
                 weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
                 self.module.set_state({k: v for k, v in weights.items() if k in self.module})
+                self._episode = 0  # other weights, the same evaluation episodes
             if number > 0:
                 self._weights_seq_no = number
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:

@@ -26,6 +26,10 @@ HEADROOM_STEPS = 2.5
 #: The headroom is at most this share of pmax - pmin on each side, so that units with steep ramps can move at all.
 MAX_HEADROOM_SHARE = 0.25
 
+#: Share of a unit's dispatch that returns to schedule in one step unless the action holds it. A policy's small errors
+#: then fade, where they would add up to a dispatch that nobody wanted; dispatch reaches ramp / RETURN_SHARE.
+RETURN_SHARE = 0.1
+
 #: What ``encode`` says for a unit without a cap. All of [0, 1] means that; a value inside keeps a policy that imitates
 #: it with a small error from curtailing.
 NOT_CURTAILED = 0.05
@@ -46,9 +50,9 @@ class ActionMap:
     """Maps the zones' normalised actions to set-points and to legal Grid2Op actions, and back.
 
     A zone's action lists its redispatchable units, then its curtailable units, then its storages, as far as ``actions``
-    allows, each in [-1, 1]; all zeros holds the dispatch, lifts every cap and leaves the storages idle:
+    allows, each in [-1, 1]; all zeros lets dispatch return to schedule, lifts every cap and leaves the storages idle:
 
-    - redispatch: a share of the unit's ramp, up for a > 0, down for a < 0
+    - redispatch: a share of the unit's ramp, up for a > 0, down for a < 0, less RETURN_SHARE of its present dispatch
     - curtail: for a < 0 the share of the presently available output that is cut off, from 0 on no cap; the output
       changes by at most ``curtail_step`` of pmax a step
     - storage: a share of the largest charging (a > 0) or discharging (a < 0) power
@@ -161,7 +165,8 @@ class ActionMap:
         vector = self.joint(actions)
         wanted = self.idle()
         red, cur, sto = vector[self._red_at], vector[self._cur_at], vector[self._sto_at]
-        wanted.redispatch[self._red] = red * np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
+        pushed = red * np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
+        wanted.redispatch[self._red] = pushed - self._returning(grid_obs)
         available = np.maximum(grid_obs.gen_p_before_curtail[self._cur].astype(float), 0.0)
         capped = np.minimum((1.0 + cur) * available * self._inverse_pmax[self._cur], 1.0)
         wanted.curtail[self._cur] = np.where(cur < 0.0, capped, 1.0)
@@ -174,7 +179,7 @@ class ActionMap:
         A cap above what is presently available counts as none.
         """
         vector = np.zeros(self._joint_size)
-        red, sto = setpoints.redispatch[self._red], setpoints.storage[self._sto]
+        red, sto = setpoints.redispatch[self._red] + self._returning(grid_obs), setpoints.storage[self._sto]
         ramp = np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
         power = np.where(sto > 0.0, self.max_absorb[self._sto], self.max_produce[self._sto])
         vector[self._red_at] = red / np.maximum(ramp, 1e-9)
@@ -184,6 +189,10 @@ class ActionMap:
         vector[self._sto_at] = sto / np.maximum(power, 1e-9)
         vector = np.clip(vector, -1.0, 1.0).astype(np.float32)
         return dict(zip(self.agents, np.split(vector, self._splits), strict=True))
+
+    def _returning(self, grid_obs: Any) -> np.ndarray:
+        """What returns to schedule in this step, MW, of the redispatchable units in use."""
+        return RETURN_SHARE * grid_obs.actual_dispatch[self._red].astype(float)
 
     def feasible(self, setpoints: Setpoints, grid_obs: Any) -> Setpoints:
         """The nearest set-points that the state of the grid allows.
