@@ -8,6 +8,7 @@ from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+import rllib_mafql
 from rllib_mafql import MAFQLConfig
 from rllib_mafql.modules import CRITIC, TEACHER
 from tests.rllib_mafql.toy_env import STEPS, EchoEnv
@@ -15,6 +16,7 @@ from tests.rllib_mafql.toy_env import STEPS, EchoEnv
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_instance():
+    ray.shutdown()  # another module's, which has fewer CPUs
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
     tune.register_env("echo", EchoEnv)
     yield
@@ -40,6 +42,7 @@ def weights(algorithm):
 
 
 def test_touching_the_package_registers_algorithm_and_environment():
+    assert rllib_mafql.MAFQL.__name__ == "MAFQL"
     assert tune.registry.get_trainable_cls("MAFQL").__name__ == "MAFQL"
     assert _global_registry.contains(ENV_CREATOR, "grid2op_zones")
 
