@@ -57,7 +57,7 @@ class Dispatcher(Protocol):
 
 
 class DoNothing:
-    """Holds dispatch, lifts caps, leaves storages idle."""
+    """Zero actions: no dispatch, no caps, storages idle."""
 
     def __init__(self, env: Any) -> None:
         self.counts: Counter[str] = Counter()

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 
 app = typer.Typer(
@@ -101,17 +101,8 @@ def describe(
 
 def _filled(files: Any, weeks: int) -> int:
     """Run through `files` with a line of progress; returns how many weeks were generated."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     made = 0
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with counting_bar() as progress:
         task = progress.add_task("reading the grid", total=weeks, rate="")
         started = time.perf_counter()
         for path, new in files:

@@ -12,16 +12,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import ray_session
 from rllib_mafql.cli.errors import InputError, reported
@@ -148,16 +141,7 @@ def _read_overrides(text: str) -> dict[str, Any]:
 
 
 def _play(agents: Sequence[AgentSpec], episodes: int, workers: int) -> list[EpisodeResult]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with counting_bar() as progress:
         total = len(agents) * episodes
         task: TaskID = progress.add_task("starting", total=total, rate="")
         labels = {agent.name: agent.label for agent in agents}
