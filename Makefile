@@ -6,7 +6,7 @@
 
 EXAMPLE ?= tuned_examples/case118_mafql.yaml
 EPISODES ?= 20
-RIVALS ?= do_nothing proportional_zone qp_zone
+RIVALS ?= do_nothing proportional_zones qp_zones
 NAME = $(basename $(notdir $(EXAMPLE)))
 BIN = .venv/bin
 SOURCES = rllib_mafql envs tests

@@ -1,6 +1,6 @@
 """Dispatchers that act on a `ZonedGridEnv`: behaviour policies to learn from, and baselines to compare with.
 
-By name: `do_nothing`; `random`; `proportional` and `qp`, which see the whole grid; `proportional_zone` and `qp_zone`,
+By name: `do_nothing`; `random`; `proportional` and `qp`, which see the whole grid; `proportional_zones` and `qp_zones`,
 where every zone sees and moves only its own lines and units. They measure the present Grid2Op observation, plan in MW,
 and answer with the normalised actions that agents give.
 """
@@ -19,7 +19,7 @@ from grid2op_zones.proportional import ProportionalDispatcher
 from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.qp import QPDispatcher
 
-POLICIES = ("do_nothing", "random", "proportional", "proportional_zone", "qp", "qp_zone")
+POLICIES = ("do_nothing", "random", "proportional", "proportional_zones", "qp", "qp_zones")
 
 #: Gaussian noise on the actions of units in use, per unit of `noise`: a share of what the unit can change in one step.
 ACTION_NOISE = 0.1

@@ -19,9 +19,9 @@ LABELS = {
     "do_nothing": "do nothing",
     "random": "random",
     "proportional": "proportional, central",
-    "proportional_zone": "proportional, per zone",
+    "proportional_zones": "proportional, per zone",
     "qp": "QP, central",
-    "qp_zone": "QP, per zone",
+    "qp_zones": "QP, per zone",
 }
 
 
@@ -30,7 +30,7 @@ class AgentSpec:
     """One agent to evaluate; small and picklable, so that a worker can build its policy.
 
     Attributes:
-        name: unique key in results, such as "qp_zone" or "mafql_decentralized".
+        name: unique key in results, such as "qp_zones" or "mafql_decentralized".
         label: the same for people.
         kind: "rule" (a dispatcher of grid2op_zones) or "learned" (modules of a checkpoint).
         env_config: full configuration of the environment it acts in.

@@ -32,7 +32,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="AGENT...",
-            help="Dispatcher (do_nothing, random, proportional, proportional_zone, qp, qp_zone), or checkpoint or run "
+            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint or run "
             "folder. A MAFQL checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them.",
         ),
     ],

@@ -24,11 +24,11 @@ def test_train_evaluate_compare(rllib: Callable[..., Result], tmp_path: Path) ->
     metrics = json.loads((tmp_path / "evaluated.json").read_text())["metrics"]
     assert 0.0 <= metrics["survived"] <= 1.0 and 0.0 < metrics["score"] <= 1.0
 
-    words = ["evaluate", "runs/case14_mafql_smoke", "do_nothing", "qp_zone", "--episodes", "2", "--out", "report"]
+    words = ["evaluate", "runs/case14_mafql_smoke", "do_nothing", "qp_zones", "--episodes", "2", "--out", "report"]
     compared = CliRunner().invoke(mafql, words, terminal_width=200)
     assert compared.exit_code == 0, compared.output
     agents = json.loads((tmp_path / "report" / "results.json").read_text())["agents"]
-    assert set(agents) == {"mafql_decentralized", "mafql_centralized", "do_nothing", "qp_zone"}
+    assert set(agents) == {"mafql_decentralized", "mafql_centralized", "do_nothing", "qp_zones"}
     assert all(agent["illegal_actions"] == 0.0 for row in agents.values() for agent in row["episodes"])
     assert {path.name for path in (tmp_path / "report").glob("*.png")} == {"learning_curves.png", "episode.png"}
 

@@ -132,7 +132,7 @@ def test_the_random_rule_repeats_an_episode_and_varies_between_them(env: ZonedGr
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("qp_zon", "no such checkpoint or run folder, and no such dispatcher; did you mean the dispatcher 'qp_zone'?"),
+        ("qp_zon", "no such checkpoint or run folder, and no such dispatcher; did you mean the dispatcher 'qp_zones'?"),
         ("nowhere/run", "nowhere/run: no such checkpoint or run folder"),
         ("qp:centralized", "a dispatcher takes no suffix; write qp"),
     ],

@@ -47,7 +47,7 @@ def test_a_checkpoint_s_results_come_with_figures(
     mafql_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(mafql_run.parent)
-    result = run(mafql_run.name, "qp_zone", "--episodes", 1, "--workers", 0, "--flow-steps", 2, "--out", tmp_path)
+    result = run(mafql_run.name, "qp_zones", "--episodes", 1, "--workers", 0, "--flow-steps", 2, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "episode.png",
@@ -67,7 +67,7 @@ def test_a_checkpoint_s_results_come_with_figures(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["qpzone"], "did you mean the dispatcher 'qp_zone'?"),
+        (["qpzone"], "did you mean the dispatcher 'qp_zones'?"),
         (["no/such/run"], "no/such/run: no such checkpoint or run folder"),
         (["qp", "--config", "max_step: 3"], "unknown key 'max_step'; the nearest valid key is 'max_steps'"),
         (["qp", "--config", "none.yaml"], "--config: no such file: none.yaml"),

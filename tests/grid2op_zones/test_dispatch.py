@@ -49,7 +49,7 @@ def play(env, policy, steps):
 
 def under_stress(env, steps=20):
     """The environment in a state where lines are hot and units are in use."""
-    play(env, make_policy(env, "qp_zone"), steps)
+    play(env, make_policy(env, "qp_zones"), steps)
     assert env.grid_observation.rho.max() > 0.8
     assert np.abs(env.grid_observation.actual_dispatch).sum() > 5.0
     return env
@@ -103,7 +103,7 @@ def test_quiet_grid_is_left_alone(env):
         assert is_idle(env, make_policy(seen(env, rho=(every, 0.7)), name, noise=1.0, seed=0).act())
 
 
-@pytest.mark.parametrize("name", ["qp", "qp_zone"])
+@pytest.mark.parametrize("name", ["qp", "qp_zones"])
 @pytest.mark.parametrize("balance", ["zone", "grid"])
 def test_redispatch_sums_to_curtailed_and_charged(balance, name, monkeypatch):
     """As planned, before any projection, but for curtailment too small to keep: in each zone, or in the whole grid."""
@@ -118,7 +118,7 @@ def test_redispatch_sums_to_curtailed_and_charged(balance, name, monkeypatch):
         wanted = planned[-1]
         dispatch = obs.actual_dispatch + wanted.redispatch
         curtailed = np.maximum(obs.gen_p_before_curtail - wanted.curtail * env.action_map.pmax, 0.0)
-        if not is_idle(env, actions) and not (balance == "grid" and name == "qp_zone"):
+        if not is_idle(env, actions) and not (balance == "grid" and name == "qp_zones"):
             for group in groups:
                 taken = curtailed[group.curtailable].sum() + wanted.storage[group.storages].sum()
                 tolerance = IN_USE_MW * len(group.curtailable) + 0.01
@@ -128,7 +128,7 @@ def test_redispatch_sums_to_curtailed_and_charged(balance, name, monkeypatch):
         obs = env.grid_observation
         total = obs.storage_power.sum() + (obs.gen_p_before_curtail - obs.gen_p)[obs.gen_renewable].sum()
         assert obs.actual_dispatch.sum() == pytest.approx(total, abs=1.0), "as it came about"
-    assert checked >= 15 or (balance == "grid" and name == "qp_zone")
+    assert checked >= 15 or (balance == "grid" and name == "qp_zones")
     env.close()
 
 
@@ -233,8 +233,8 @@ def test_noise_on_actions_leaves_idle_units_alone(env):
     under_stress(env)
     action_map, obs = env.action_map, env.grid_observation
     idle = np.concatenate(list(action_map.encode(action_map.idle(), obs).values()))
-    plain = np.concatenate(list(make_policy(env, "qp_zone").act().values()))
-    noisy = np.concatenate(list(make_policy(env, "qp_zone", noise=1e-6, seed=0).act().values()))
+    plain = np.concatenate(list(make_policy(env, "qp_zones").act().values()))
+    noisy = np.concatenate(list(make_policy(env, "qp_zones", noise=1e-6, seed=0).act().values()))
     unused = plain == idle
     assert unused.any() and not unused.all()
     # costs are all but the same: what was not in use exactly is so still
@@ -260,7 +260,7 @@ def test_random_walk_is_slow_bounded_and_seeded(env):
 def test_no_linear_model_means_do_nothing_and_is_counted(env):
     under_stress(env)
     cut = (env.simulator.line_or_to_subid == 5) | (env.simulator.line_ex_to_subid == 5)
-    policy = make_policy(seen(env, line_status=(cut, False)), "qp_zone", noise=1.0, seed=0)
+    policy = make_policy(seen(env, line_status=(cut, False)), "qp_zones", noise=1.0, seed=0)
     assert is_idle(env, policy.act())
     assert policy.counts["no_linear_model"] == 1
 
@@ -279,7 +279,7 @@ def test_open_lines_are_planned_with(env):
 def test_only_allowed_kinds_are_used():
     env = ZonedGridEnv({"actions": ["redispatch"], "scenarios": {"split": "test"}})
     under_stress(env)
-    for name in ("qp", "qp_zone", "proportional", "proportional_zone"):
+    for name in ("qp", "qp_zones", "proportional", "proportional_zones"):
         assert make_policy(env, name).act().keys() == env.action_spaces.keys()
         area = areas_of(env, central=True)[0]
         assert area.size == len(area.redispatchable) == int(env.simulator.gen_redispatchable.sum())
@@ -288,14 +288,14 @@ def test_only_allowed_kinds_are_used():
 
 def test_zone_policies_keep_a_grid_alive_that_nothing_does_not(env):
     assert len(play(env, make_policy(env, "do_nothing"), 60)) < 60
-    for name in ("qp_zone", "proportional_zone"):
+    for name in ("qp_zones", "proportional_zones"):
         policy = make_policy(env, name, noise=0.5, seed=0)
         assert len(play(env, policy, 60)) == 60
         assert env.grid_observation.line_status.any()
         assert not policy.counts.total()
 
 
-@pytest.mark.parametrize(("name", "near"), [("qp_zones", "qp_zone"), ("donothing", "do_nothing"), ("QP", "qp")])
+@pytest.mark.parametrize(("name", "near"), [("qp_zones", "qp_zones"), ("donothing", "do_nothing"), ("QP", "qp")])
 def test_unknown_name(env, name, near):
     with pytest.raises(ValueError, match=f"unknown name '{name}'; the nearest is '{near}'"):
         make_policy(env, name)

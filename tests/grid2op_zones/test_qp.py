@@ -150,7 +150,7 @@ def overloaded(env):
     env.simulator.set_thermal_limit(limits)
 
 
-@pytest.mark.parametrize("name", ["qp", "qp_zone", "proportional", "proportional_zone"])
+@pytest.mark.parametrize("name", ["qp", "qp_zones", "proportional", "proportional_zones"])
 def test_an_overload_is_relieved(overloaded, name):
     env, line = overloaded
     loadings = {}

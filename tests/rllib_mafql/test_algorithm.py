@@ -233,5 +233,5 @@ def test_bad_settings_are_named(setting, message):
 
 
 def test_a_policy_that_the_environment_does_not_have_is_named_at_once():
-    with pytest.raises(ValueError, match="EchoEnv has no behavior_policy\\(\\) that could make 'qp_zone'"):
-        config(behavior_policies={"qp_zone": 1.0}).build_algo()
+    with pytest.raises(ValueError, match="EchoEnv has no behavior_policy\\(\\) that could make 'qp_zones'"):
+        config(behavior_policies={"qp_zones": 1.0}).build_algo()
