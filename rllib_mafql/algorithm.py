@@ -33,6 +33,7 @@ from rllib_mafql.behavior import RANDOM
 from rllib_mafql.env_runner import JointEnvRunner, Rollout
 from rllib_mafql.learner import COEFFICIENTS, MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
+from rllib_mafql.offline.data import JointOfflineData
 from rllib_mafql.replay import COLUMNS, JointReplay
 
 # RLlib's mark of an argument that was not given, of any type.
@@ -60,8 +61,9 @@ POSITIVE_INTEGERS = (
 class MAFQLConfig(AlgorithmConfig):
     """Configuration of MAFQL.
 
-    Each ``*_coeff`` is a number or a schedule ``[[0, value], [env step, value], ...]``; 0 switches its term off. The
-    sources of the terms are named in :mod:`rllib_mafql.losses`.
+    Each ``*_coeff`` is a number or a schedule ``[[0, value], [update, value], ...]``; 0 switches its term off. The
+    sources of the terms are named in :mod:`rllib_mafql.losses`. Schedules, that of ``lr`` too, run over learner updates
+    and not over environment steps, of which training on recorded data takes none.
 
     .. testcode::
 
@@ -79,6 +81,7 @@ class MAFQLConfig(AlgorithmConfig):
     grad_clip: Any
     advantage_temperature: float | None
     reward_bounds: tuple[float, float] | None
+    offline_data_class: Any
     torch_num_threads: int | None
 
     def __init__(self, algo_class: type | None = None):
@@ -110,10 +113,11 @@ class MAFQLConfig(AlgorithmConfig):
         self.n_step = 10                 # longest n-step return
         self.tau = 0.005                 # share by which target networks follow
         self.reward_bounds = None        # (least, greatest) reward of a step, if known: bounds the targets of Q
+        self.calibrated = False          # conservatism pushes policies' actions no lower than the returns seen (Cal-QL)
 
         # Data.
-        self.replay_capacity = 200_000   # transitions
-        self.warm_start_steps = 1_000    # transitions played by behaviour policies before the first update
+        self.replay_capacity = 200_000   # rows; a fragment of T transitions takes T + 1
+        self.warm_start_steps = 1_000    # transitions, recorded or by behaviour policies, before the first update
         self.warm_start_updates = 0      # updates on those alone, before the learned policy plays
         self.behavior_policies = {RANDOM: 1.0}  # name -> weight; the environment's behavior_policy(name) makes them
         self.behavior_noise = 0.0        # noise of the behaviour policies
@@ -121,6 +125,14 @@ class MAFQLConfig(AlgorithmConfig):
         self.own_cloning_weight = 0.0  # weight in cloning of actions that no behaviour policy chose, 0 to 1
         self.takeover_fraction = 0.0     # share of episodes that a behaviour policy takes over midway
         self.takeover_horizon = 100      # the step of the take-over is drawn from 1 to this
+
+        # Recorded data (`offline_data(input_=...)`).
+        self.offline_data_class = JointOfflineData
+        self.offline_updates = None      # updates on recorded data before the first rollout; None: no rollouts at all
+        self.offline_fraction = 0.5      # share of recorded data in every batch after that
+        self.offline_memory_gb = None    # more than this is streamed; None: half of the free memory
+        self.output_write_episodes = False  # rows of joint transitions, not RLlib's episode objects
+        self.offline_skip_bad = False    # leave out bad files and row groups, with a warning for each
 
         # Learning.
         self.lr = 3.0e-4
@@ -169,6 +181,11 @@ class MAFQLConfig(AlgorithmConfig):
         own_cloning_weight: float = _UNSET,
         takeover_fraction: float = _UNSET,
         takeover_horizon: int = _UNSET,
+        calibrated: bool = _UNSET,
+        offline_updates: int | None = _UNSET,
+        offline_fraction: float = _UNSET,
+        offline_memory_gb: float | None = _UNSET,
+        offline_skip_bad: bool = _UNSET,
         num_updates: int = _UNSET,
         torch_num_threads: int | None = _UNSET,
         **kwargs: Any,
@@ -204,6 +221,9 @@ class MAFQLConfig(AlgorithmConfig):
             self._require_integer(name, 1)
         for name in ("warm_start_steps", "warm_start_updates"):
             self._require_integer(name, 0)
+        if self.offline_updates is not None:
+            self._require_integer("offline_updates", 0)
+        self._require("n_step", self.n_step <= 255, "at most 255")
         for name, allowed in (("conservatism", CONSERVATISM), ("execution", EXECUTION)):
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
         for name in COEFFICIENTS:
@@ -211,11 +231,14 @@ class MAFQLConfig(AlgorithmConfig):
             Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
             values = [v for _, v in value] if isinstance(value, (list, tuple)) else [value]
             self._require(name, all(v is not None and v >= 0 for v in values), "0 or greater")
-        for name in ("behavior_fraction", "takeover_fraction", "own_cloning_weight", "tau"):
+        for name in ("behavior_fraction", "takeover_fraction", "own_cloning_weight", "offline_fraction", "tau"):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("gamma", 0 <= self.gamma < 1, "at least 0 and less than 1")
         self._require("behavior_noise", self.behavior_noise >= 0, "0 or greater")
-        fits = self.warm_start_steps <= self.replay_capacity
+        self._require(
+            "offline_memory_gb", self.offline_memory_gb is None or self.offline_memory_gb >= 0, "None or 0 or greater"
+        )
+        fits = self.is_offline or self.warm_start_steps <= self.replay_capacity
         self._require("warm_start_steps", fits, f"at most replay_capacity ({self.replay_capacity})")
         temperature = self.advantage_temperature
         self._require("advantage_temperature", temperature is None or temperature > 0, "None or greater than 0")
@@ -304,6 +327,7 @@ class MAFQL(Algorithm):
     # RLlib declares these Optional; they are set by the time anything here runs.
     config: Any
     metrics: Any
+    offline_data: Any
     env_runner_group: Any
     learner_group: Any
 
@@ -318,7 +342,10 @@ class MAFQL(Algorithm):
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
         if problem:
             raise ValueError(f"MAFQL config: behavior_policies: {problem}")
-        self.replay = JointReplay(self.config.replay_capacity, self.config.seed)
+        self.replay = JointReplay(self.config.replay_capacity, self.config.gamma, self.config.n_step, self.config.seed)
+        if self.offline_data is not None:
+            self.offline_data.load(self._agents(), self.fingerprint)
+        self._rng = np.random.default_rng(self.config.seed)
         self._updates_done = 0
         self._normalized = False
 
@@ -327,6 +354,12 @@ class MAFQL(Algorithm):
         """The environment's own account of itself, from any healthy runner."""
         return next(iter(self._ask_runners(_fingerprint)), None)
 
+    def _agents(self) -> list[tuple[str, int, int]]:
+        """Agents with the sizes of their observations and actions, in joint order."""
+        spaces = next(iter(self._ask_runners(_spaces)))
+        boxes = {k: v for k, v in spaces.items() if k not in (INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES)}
+        return [(agent, obs.shape[0], act.shape[0]) for agent, (obs, act) in boxes.items()]
+
     def _ask_runners(self, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
         """The answers of the runners that have environments."""
         remote = self.env_runner_group.num_remote_workers() > 0
@@ -334,13 +367,22 @@ class MAFQL(Algorithm):
 
     def training_step(self) -> None:
         """One round: rollouts (of behaviour policies until the warm start is full), updates, new weights."""
-        warm = len(self.replay) < self.config.warm_start_steps
-        offline = not warm and self._updates_done < self.config.warm_start_updates
-        if not offline:
-            self._collect(behavior=warm)
-        if len(self.replay) >= max(1, self.config.warm_start_steps):
+        if self._before_rollouts():
             self._learn()
             self._sync()
+            return
+        recorded = 0 if self.offline_data is None else len(self.offline_data.replay)
+        warm = recorded + len(self.replay) < self.config.warm_start_steps
+        if warm or self._updates_done >= self.config.warm_start_updates:
+            self._collect(behavior=warm)
+        if recorded + len(self.replay) >= max(1, self.config.warm_start_steps):
+            self._learn()
+            self._sync()
+
+    def _before_rollouts(self) -> bool:
+        """Whether training still is on recorded data alone."""
+        updates = self.config.offline_updates
+        return self.offline_data is not None and (updates is None or self._updates_done < updates)
 
     def _collect(self, behavior: bool) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
@@ -352,23 +394,25 @@ class MAFQL(Algorithm):
             )
         rollouts: list[Rollout] = [rollout for rollouts, _ in results for rollout in rollouts]
         for rollout in rollouts:
-            if rollout.columns:
-                self.replay.add(rollout.columns)
+            for fragment in rollout.fragments:
+                self.replay.add(fragment)
         self.metrics.aggregate([metrics for _, metrics in results], key=ENV_RUNNER_RESULTS)
         self.metrics.log_value("replay_size", len(self.replay), window=1)
 
     def _learn(self) -> None:
         if not self._normalized:
-            mean, std = self.replay.statistics("obs")
+            source = self.replay if self.offline_data is None else self.offline_data.replay
+            mean, std = source.statistics()
             self.learner_group.foreach_learner(partial(_fit_normalizers, mean=mean, std=std))
             self._normalized = True
         size, learners = self.config.train_batch_size_per_learner, max(1, self.config.num_learners)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            columns = self.replay.sample(size * learners * self.config.num_updates)
+            columns = self._batch(size * learners * self.config.num_updates)
             batch = SampleBatch({name: columns[name] for name in COLUMNS})
             results = self.learner_group.update(
                 training_data=TrainingData(batch=MultiAgentBatch({CRITIC: batch}, env_steps=len(batch))),
-                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps()},
+                # What schedules run over, RLlib's own of the learning rate too.
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._updates_done},
                 minibatch_size=size,
                 num_epochs=1,
             )
@@ -376,12 +420,25 @@ class MAFQL(Algorithm):
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self.metrics.log_value(NUM_UPDATES, self._updates_done, window=1)
 
+    def _batch(self, size: int) -> dict[str, np.ndarray]:
+        """`size` transitions, recorded ones and rollouts' mixed by offline_fraction in random order."""
+        if self.offline_data is None:
+            return self.replay.sample(size)
+        if not len(self.replay):
+            return self.offline_data.draw(size)
+        recorded = self._rng.random(size) < self.config.offline_fraction
+        number = int(recorded.sum())
+        sources = (recorded, self.offline_data.draw, number), (~recorded, self.replay.sample, size - number)
+        parts = [(rows, draw(count)) for rows, draw, count in sources if count]
+        batch = {name: np.empty((size, *values.shape[1:]), values.dtype) for name, values in parts[0][1].items()}
+        for rows, part in parts:
+            for name, values in part.items():
+                batch[name][rows] = values
+        return batch
+
     def _sync(self) -> None:
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-
-    def _env_steps(self) -> int:
-        return self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
 
     # Checkpoints -----------------------------------------------------------------------------------------------
 
@@ -429,6 +486,10 @@ def _sample(runner: JointEnvRunner, behavior: bool) -> tuple[list[Rollout], Any]
 
 def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:
     return runner.fingerprint
+
+
+def _spaces(runner: JointEnvRunner) -> dict[str, Any]:
+    return runner.get_spaces()
 
 
 def _behavior_problem(runner: JointEnvRunner) -> str | None:

@@ -28,9 +28,10 @@ class Behaviors:
         self._noise = noise
         self._rng = rng
 
-    def draw(self, env: Any) -> Any:
-        """A policy for the episode that `env` is in."""
-        return self._start(env, str(self._rng.choice(self._names, p=self._shares)))
+    def draw(self, env: Any) -> tuple[str, Any]:
+        """Name and policy for the episode that `env` is in."""
+        name = str(self._rng.choice(self._names, p=self._shares))
+        return name, self._start(env, name)
 
     def random(self, env: Any) -> Any:
         """The policy "random" for the episode that `env` is in."""

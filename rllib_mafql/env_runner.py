@@ -1,4 +1,4 @@
-"""JointEnvRunner: steps several environments with one forward per agent for all of them, and returns columns.
+"""JointEnvRunner: steps several environments with one forward per agent for all of them, and returns fragments.
 
 All agents act in every step and share one reward, so a transition is one row: observations and actions of all agents
 side by side. An environment may offer `behavior_policy(name, noise=, seed=)` (an object with `reset()` and `act()`),
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -46,7 +46,9 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_mafql.behavior import Behaviors
 from rllib_mafql.modules import TEACHER, slices_of
-from rllib_mafql.replay import Step, columns_of
+from rllib_mafql.offline.recorder import Recorder, unique_prefix
+from rllib_mafql.replay import Fragment
+from rllib_mafql.slots import Slot
 
 logger = logging.getLogger("ray.rllib")
 
@@ -56,9 +58,9 @@ MAX_FAILURES_IN_A_ROW = 5
 
 @dataclass
 class Rollout:
-    """What `sample()` returns: transitions as columns (T, ...), named as in :data:`rllib_mafql.replay.COLUMNS`."""
+    """What `sample()` returns: the transitions as fragments, none of which spans two episodes."""
 
-    columns: dict[str, np.ndarray]
+    fragments: list[Fragment]
     steps: int
     agents: int
 
@@ -69,22 +71,6 @@ class Rollout:
     def agent_steps(self) -> int:
         """Environment steps taken times the number of agents."""
         return self.steps * self.agents
-
-
-@dataclass
-class _Slot:
-    """One environment, and the episode it is in."""
-
-    env: Any
-    seeded: bool = False
-    behavior: Any = None  # the policy that plays now in place of the learned one, or None
-    imitable: bool = False  # whether a behaviour policy plays now, whose actions are worth cloning
-    takeover: int | None = None  # the step at which a behaviour policy takes over
-    own: bool = True  # whether the learned policy alone has played this episode
-    total: float = 0.0
-    length: int = 0
-    failures: int = 0  # in a row
-    steps: list[Step] = field(default_factory=list)  # collected in this call of sample()
 
 
 class JointEnvRunner(EnvRunner, Checkpointable):
@@ -99,12 +85,13 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.spaces: dict[str, Any] = kwargs.get("spaces") or {}
         self.module: Any = None
         self.agents: list[str] = []
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._weights_seq_no = 0
         self._rng = np.random.default_rng(self._seed)
         self._behaviors = Behaviors(self.config.behavior_policies, self.config.behavior_noise, self._rng)
         self._obs = None
         self._episode = 0
+        self._recorder: Recorder | None = None
         # On the driver (index 0) only where no remote runner is there to step environments.
         if self.worker_index or self.config.create_env_on_local_worker or self.config.num_env_runners == 0:
             self.make_env()
@@ -114,9 +101,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def make_env(self) -> None:
         """Builds `num_envs_per_env_runner` environments of config.env (a registered name or a class)."""
-        self._slots = [_Slot(self._make_one_env()) for _ in range(self.config.num_envs_per_env_runner)]
-        self.env = self._slots[0].env
+        envs = [self._make_one_env() for _ in range(self.config.num_envs_per_env_runner)]
+        self.env = envs[0]
         self.agents = list(self.env.possible_agents)
+        self._slots = [Slot(env, self.agents) for env in envs]
         boxes = {a: (self.env.get_observation_space(a), self.env.get_action_space(a)) for a in self.agents}
         for agent, (obs, act) in boxes.items():
             for what, space in (("observation", obs), ("action", act)):
@@ -131,6 +119,20 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         high = np.concatenate([act.high for _, act in boxes.values()])
         self._center, self._half = (high + low) / 2, (high - low) / 2
         self._obs = None
+        if self.config.output and not self.config.in_evaluation:
+            self._recorder = self._make_recorder()
+
+    def _make_recorder(self) -> Recorder:
+        """Records what this runner plays (`config.offline_data(output=...)`)."""
+        prefix = (self.config.output_config or {}).get("prefix") or unique_prefix("run")
+        sizes = [(agent, obs.shape[0], act.shape[0]) for agent, (obs, act) in self._boxes.items()]
+        return Recorder(
+            self.config.output,
+            f"{prefix}-w{self.worker_index or 0}",
+            sizes,
+            self.fingerprint,
+            self.config.output_max_rows_per_file,
+        )
 
     def _make_one_env(self) -> MultiAgentEnv:
         context = EnvContext(
@@ -173,7 +175,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         assert self.env is not None and self.module is not None
 
     def stop(self) -> None:
-        """Closes the environments."""
+        """Writes what is still to be recorded, and closes the environments."""
+        self.flush_recording()
         for slot in self._slots:
             slot.env.close()
 
@@ -211,44 +214,46 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         with self.metrics.log_time(SAMPLE_TIMER):
             if self._obs is None or force_reset or num_episodes is not None:
                 self._obs = np.stack([self._begin(slot, behavior) for slot in self._slots])
-            columns, steps = self._roll(num_timesteps, num_episodes, explore, random_actions, behavior)
+            fragments, steps = self._roll(num_timesteps, num_episodes, explore, random_actions, behavior)
         if num_episodes is not None:
             self._obs = None
         self._log_steps(steps)
-        return [Rollout(columns, steps, len(self.agents))]
+        return [Rollout(fragments, steps, len(self.agents))]
 
     def _roll(
         self, num_timesteps: int | None, num_episodes: int | None, explore: bool, random_actions: bool, behavior: bool
-    ) -> tuple[dict[str, np.ndarray], int]:
+    ) -> tuple[list[Fragment], int]:
         collect = not self.config.in_evaluation
-        for slot in self._slots:
-            slot.steps = []
+        fragments: list[Fragment | None] = []
         steps = episodes = 0
         while episodes < num_episodes if num_episodes is not None else steps < (num_timesteps or 0):
             actions = self._act(explore, random_actions)
             following = np.empty_like(self._obs)
             for i, slot in enumerate(self._slots):
+                if num_timesteps is not None and steps >= num_timesteps:
+                    following[i] = self._obs[i]
+                    continue
                 try:
-                    obs, reward, terminated, truncated, infos = self._step(slot, actions[i])
+                    obs, reward, terminated, truncated, infos = slot.step(self._by_agent(actions[i]))
                 except Exception:
-                    following[i] = self._replace(slot, behavior)
+                    fragments.append(slot.cut(self._obs[i]))
+                    following[i] = self._replace(slot, self._obs[i], behavior)
                     continue
                 steps += 1
-                slot.total += reward
-                slot.length += 1
-                slot.failures = 0
-                ended = terminated or truncated
                 if collect:
-                    slot.steps.append(Step(self._obs[i], actions[i], reward, obs, terminated, ended, slot.imitable))
-                if ended:
+                    slot.collect(self._obs[i], actions[i], reward, infos)
+                if terminated or truncated:
+                    fragments.append(slot.cut(obs, terminated))
+                    self._record(slot, obs, terminated, truncated)
                     self._log_episode(slot, infos)
                     episodes += 1
                     obs = self._begin(slot, behavior)
                 elif slot.takeover == slot.length:
-                    self._take_over(slot)
+                    slot.take_over(self._behaviors)
                 following[i] = obs
             self._obs = following
-        return self._columns(), steps
+        fragments += [slot.cut(obs) for slot, obs in zip(self._slots, self._obs, strict=True)]
+        return [fragment for fragment in fragments if fragment is not None], steps
 
     def _act(self, explore: bool, random_actions: bool) -> np.ndarray:
         """Joint actions (n, sum m_i) in [-1, 1]: the learned policies' in one batch, then the behaviour policies'."""
@@ -256,7 +261,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         if random_actions:
             return self._rng.uniform(-1, 1, (n, size)).astype(np.float32)
         actions = np.zeros((n, size), np.float32)
-        if any(slot.behavior is None for slot in self._slots):
+        if any(slot.player is None for slot in self._slots):
             obs = torch.from_numpy(self._obs)
             forward = "forward_exploration" if explore else "forward_inference"
             if self.config.execution == "centralized":
@@ -268,24 +273,18 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             if not np.isfinite(actions).all():
                 raise FloatingPointError("a policy gave an action that is not a finite number; its weights are broken")
         for i, slot in enumerate(self._slots):
-            if slot.behavior is not None:
-                chosen = slot.behavior.act()
+            if slot.player is not None:
+                chosen = slot.player.act()
                 actions[i] = np.concatenate([chosen[agent] for agent in self.agents])
         return actions
 
-    def _step(self, slot: _Slot, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def _by_agent(self, action: np.ndarray) -> dict[str, np.ndarray]:
         scaled = self._center + self._half * action
-        actions = {agent: scaled[own] for agent, own in zip(self.agents, self._action_slices, strict=True)}
-        obs, rewards, terminateds, truncateds, infos = slot.env.step(actions)
-        reward = float(sum(rewards.values()) / len(rewards))
-        return self._joint(obs), reward, terminateds["__all__"], truncateds["__all__"], infos
-
-    def _joint(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([obs[agent] for agent in self.agents]).astype(np.float32, copy=False)
+        return {agent: scaled[own] for agent, own in zip(self.agents, self._action_slices, strict=True)}
 
     # Episodes --------------------------------------------------------------------------------------------------
 
-    def _begin(self, slot: _Slot, behavior: bool) -> np.ndarray:
+    def _begin(self, slot: Slot, behavior: bool) -> np.ndarray:
         """Resets the environment and draws who plays the episode; returns its first joint observation."""
         arguments: dict[str, Any] = {}
         if self.config.in_evaluation and hasattr(slot.env, "episode_spec"):
@@ -294,47 +293,56 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self._episode += 1
         elif not slot.seeded and self._seed is not None:
             arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
-        obs, _ = slot.env.reset(**arguments)
-        slot.total, slot.length = 0.0, 0
-        slot.behavior, slot.imitable, slot.takeover, slot.own = None, False, None, True
+        obs, scenario = slot.begin(arguments)
         if not self.config.in_evaluation:
             draw = self._rng.random()
             if draw < self.config.takeover_fraction:
                 # Off the behaviour policies' own paths first, so that the data show how they come back.
                 slot.takeover = int(self._rng.integers(1, self.config.takeover_horizon + 1))
                 if behavior:
-                    slot.behavior, slot.own = self._behaviors.random(slot.env), False
+                    slot.play_random(self._behaviors)
             elif behavior or draw < self.config.takeover_fraction + self.config.behavior_fraction:
-                self._take_over(slot)
-        return self._joint(obs)
-
-    def _take_over(self, slot: _Slot) -> None:
-        slot.behavior, slot.imitable, slot.own = self._behaviors.draw(slot.env), True, False
+                slot.take_over(self._behaviors)
+        if self._recorder is not None:
+            slot.recorded = self._recorder.begin(scenario)
+        return obs
 
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""
         self.env.reset()
         return self._behaviors.problem(self.env)
 
-    def _replace(self, slot: _Slot, behavior: bool) -> np.ndarray:
+    def _replace(self, slot: Slot, obs: np.ndarray, behavior: bool) -> np.ndarray:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""
         self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
         slot.failures += 1
         if not self.config.restart_failed_sub_environments or slot.failures > MAX_FAILURES_IN_A_ROW:
             raise
-        logger.exception("An environment failed in step(); it is rebuilt and its episode dropped.")
-        if slot.length < len(slot.steps):
-            del slot.steps[len(slot.steps) - slot.length :]
-        else:
-            slot.steps = []
-        slot.env, slot.seeded = self._make_one_env(), False
+        logger.exception("An environment failed in step(); it is rebuilt, and its episode ends there.")
+        self._record(slot, obs)
+        slot.replace_env(self._make_one_env())
         return self._begin(slot, behavior)
 
-    def _columns(self) -> dict[str, np.ndarray]:
-        """The collected steps, environment after environment; empty if nothing was collected."""
-        gamma, n = self.config.gamma, self.config.n_step
-        parts = [columns_of(slot.steps, gamma, n) for slot in self._slots if slot.steps]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    # Recording -------------------------------------------------------------------------------------------------
+
+    def _record(self, slot: Slot, following: np.ndarray, terminated: bool = False, truncated: bool = False) -> None:
+        if self._recorder is not None and slot.recorded is not None:
+            self._recorder.end(slot.recorded, following, terminated, truncated)
+            slot.recorded = None
+
+    def flush_recording(self) -> int:
+        """Writes all that is recorded and not yet in a file, episodes under way included (they go on in another
+        fragment); returns the number of steps recorded since the start."""
+        if self._recorder is None:
+            return 0
+        if self._obs is not None:
+            for slot, obs in zip(self._slots, self._obs, strict=True):
+                rest = slot.recorded
+                if rest is not None and len(rest):
+                    self._record(slot, obs)
+                    slot.recorded = self._recorder.go_on(rest)
+        self._recorder.flush()
+        return self._recorder.steps
 
     # Metrics ---------------------------------------------------------------------------------------------------
 
@@ -347,7 +355,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self.metrics.log_value((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent), steps, reduce="lifetime_sum")
         self.num_env_steps_sampled_lifetime += steps
 
-    def _log_episode(self, slot: _Slot, infos: dict[str, Any]) -> None:
+    def _log_episode(self, slot: Slot, infos: dict[str, Any]) -> None:
         """The learned policy's episodes under RLlib's names; those with a behaviour policy under behavior/."""
         share = self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)
         window = max(1, math.ceil(share))

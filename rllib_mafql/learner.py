@@ -16,7 +16,7 @@ from torch import Tensor
 from rllib_mafql import losses
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic, slices_of
 
-# Every one of them is a number or a schedule [[env step, value], ...], and switches its term off at 0.
+# Every one of them is a number or a schedule [[update, value], ...], and switches its term off at 0.
 COEFFICIENTS = (
     "flow_matching_coeff",
     "distillation_coeff",
@@ -30,8 +30,8 @@ COEFFICIENTS = (
 class MAFQLLearner(TorchLearner):
     """Updates zone policies (students), teacher and critic from joint batches.
 
-    The batch lies under the module id "critic": obs (B, sum d_i), actions (B, sum m_i), rewards (B,), discounts (B,)
-    next_obs (B, sum d_i) and behavior (B,), see :mod:`rllib_mafql.replay`.
+    The batch lies under the module id "critic": obs (B, sum d_i), actions (B, sum m_i), rewards (B,), discounts (B,),
+    next_obs (B, sum d_i), behavior (B,) and returns (B,), see :mod:`rllib_mafql.replay`.
     """
 
     # RLlib declares these for every framework, or Optional.
@@ -116,7 +116,12 @@ class MAFQLLearner(TorchLearner):
             if self.config.conservatism == "counterfactual":
                 agent = torch.randint(len(self._agents), (len(a),), device=a.device)
                 proposals = losses.counterfactual_actions(a, proposals, agent, self._action_slices)
-            conservative = losses.conservative_loss(q_net(embedding, proposals), q)
+            q_sampled = q_net(embedding, proposals)
+            if self.config.calibrated:
+                # Random actions come first; those of the policies count as no worse than what was seen.
+                random, policies = q_sampled.tensor_split([self.config.num_random_actions], 1)
+                q_sampled = torch.cat([random, policies.maximum(b["returns"])], 1)
+            conservative = losses.conservative_loss(q_sampled, q)
             loss = loss + c["conservative_coeff"] * conservative
             self._log(CRITIC, conservative_loss=conservative)
 
@@ -237,7 +242,7 @@ class MAFQLLearner(TorchLearner):
     # Schedules and metrics -------------------------------------------------------------------------------------
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Moves the coefficients' schedules to the number of env steps sampled."""
+        """Moves the coefficients' schedules to the number of updates done, which the algorithm passes as timesteps."""
         super().before_gradient_based_update(timesteps=timesteps)
         for schedule in self._coefficients.values():
             schedule.update(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))

@@ -1,120 +1,180 @@
-"""Replay of joint transitions in flat arrays: every agent's part of a transition stays at the same row."""
+"""Replay of joint transitions: all agents' parts of a transition lie at the same row, each observation only once.
+
+Fragments lie in a ring of rows, one row for each observation. What follows a transition is a later row of the same
+fragment, so that no second copy of next observations is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-# What a runner returns per transition, and what the learner reads. obs and actions hold all agents side by side.
-COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs", "behavior")
+# What the learner reads; obs and actions hold all agents side by side.
+COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs", "behavior", "returns")
 
 
-class Step(NamedTuple):
-    """One step of one environment, as it is collected."""
+class Fragment(NamedTuple):
+    """Contiguous steps (T of them) of one environment within one episode."""
 
-    obs: np.ndarray  # (sum d_i,) joint observation
-    action: np.ndarray  # (sum m_i,) joint action in [-1, 1]
-    reward: float
-    next_obs: np.ndarray
-    terminated: bool
-    ended: bool  # terminated or truncated
-    behavior: bool  # whether a behaviour policy acted, so that the action is one to clone
+    obs: np.ndarray  # (T + 1, sum d_i) float32 joint observations; the last row is what follows the last step
+    actions: np.ndarray  # (T, sum m_i) float32 joint actions in [-1, 1]
+    rewards: np.ndarray  # (T,) float32 team rewards
+    behavior: np.ndarray  # (T,) bool: a behaviour policy acted, so that the action is one to clone
+    terminated: bool  # the episode terminated with the last step
 
-
-def columns_of(steps: Sequence[Step], gamma: float, n: int) -> dict[str, np.ndarray]:
-    """An environment's contiguous steps (T of them) as n-step columns (T, ...), named as in COLUMNS."""
-    obs, actions, rewards, next_obs, terminated, ended, behavior = map(np.array, zip(*steps, strict=True))
-    returns, discounts, last = n_step_columns(rewards, terminated, ended, gamma, n)
-    return {
-        "obs": obs,
-        "actions": actions.astype(np.float32),
-        "rewards": returns,
-        "discounts": discounts,
-        "next_obs": next_obs[last],
-        "behavior": behavior.astype(np.float32),
-    }
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.rewards)
 
 
-def n_step_columns(
-    rewards: np.ndarray, terminateds: np.ndarray, ends: np.ndarray, gamma: float, n: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """n-step returns within one environment's contiguous fragment.
+class Returns(NamedTuple):
+    """n-step returns of a fragment's transitions."""
+
+    rewards: np.ndarray  # (T,) float32 discounted sums of up to n rewards
+    discounts: np.ndarray  # (T,) float32 discount of the value that follows; 0 after a termination
+    ahead: np.ndarray  # (T,) int: how many rows ahead the observation lies that this value belongs to
+    to_go: np.ndarray  # (T,) float32 discounted sum of all rewards to the end of the fragment
+
+
+def n_step_returns(rewards: np.ndarray, terminated: bool, gamma: float, n: int) -> Returns:
+    """Returns within one fragment.
 
     Args:
         rewards: (T,) reward of each step.
-        terminateds: (T,) bool, the episode terminated with this step.
-        ends: (T,) bool, the episode ended with this step, terminated or truncated.
+        terminated: the episode terminated with the last step.
         gamma: discount of one step.
-        n: longest return; shorter where the episode or the fragment ends before.
-
-    Returns:
-        Sums of discounted rewards (T,) float32, discounts of the value that follows them (T,) float32 (0 after a
-        termination), and the last step of each return (T,) int: the value that follows is that of its next observation.
+        n: longest n-step return; shorter where the fragment ends before.
     """
     steps = len(rewards)
-    returns = np.zeros(steps, np.float32)
-    discounts = np.zeros(steps, np.float32)
-    last = np.zeros(steps, np.int64)
-    for t in range(steps):
-        total, factor, k = 0.0, 1.0, t
-        while True:
-            total += factor * rewards[k]
-            factor *= gamma
-            if ends[k] or k + 1 == min(t + n, steps):
-                break
-            k += 1
-        returns[t], discounts[t], last[t] = total, 0.0 if terminateds[k] else factor, k
-    return returns, discounts, last
+    ahead = np.minimum(n, steps - np.arange(steps))
+    sums = np.zeros(steps)
+    for k in range(min(n, steps)):
+        sums[: steps - k] += gamma**k * rewards[k:]
+    discounts = gamma**ahead
+    if terminated:
+        discounts[np.arange(steps) + ahead == steps] = 0.0
+    to_go, following = np.empty(steps), 0.0
+    for t in range(steps - 1, -1, -1):
+        to_go[t] = following = rewards[t] + gamma * following
+    return Returns(sums.astype(np.float32), discounts.astype(np.float32), ahead, to_go.astype(np.float32))
 
 
 class JointReplay:
-    """Ring of joint transitions, sampled uniformly.
+    """Ring of joint transitions, sampled uniformly; the oldest are overwritten.
 
     Args:
-        capacity: greatest number of transitions; the oldest are overwritten.
+        capacity: rows, at least 2. A fragment of T transitions takes T + 1.
+        gamma: discount of one step.
+        n_step: longest n-step return, at most 255.
         seed: seed of the sampling.
     """
 
-    def __init__(self, capacity: int, seed: int | None = None):
+    def __init__(self, capacity: int, gamma: float, n_step: int, seed: int | None = None):
+        if capacity < 2 or not 1 <= n_step <= 255:
+            raise ValueError(f"replay: capacity must be at least 2 and n_step 1 to 255, got {capacity} and {n_step}")
         self.capacity = capacity
+        self.gamma = gamma
+        self.n_step = n_step
         self.rng = np.random.default_rng(seed)
         self.size = 0
         self.added = 0
         self._next = 0
+        self._filled = 0
         self._columns: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
+        """Transitions that can be sampled."""
         return self.size
 
-    def add(self, columns: dict[str, np.ndarray]) -> None:
-        """Adds T transitions: arrays (T, ...) under the names in COLUMNS (further columns are kept alike)."""
-        length = len(columns["rewards"])
-        for name, values in columns.items():
-            if len(values) != length:
-                raise ValueError(f"column {name!r} has {len(values)} rows, but 'rewards' has {length}")
-        if not self._columns:
-            # Reserved, not written: the operating system hands out pages only as they fill.
-            self._columns = {k: np.empty((self.capacity, *v.shape[1:]), v.dtype) for k, v in columns.items()}
-        if set(columns) != set(self._columns):
-            raise ValueError(f"columns {sorted(columns)} differ from those stored, {sorted(self._columns)}")
-        kept = slice(max(0, length - self.capacity), length)
-        rows = (self._next + np.arange(kept.stop - kept.start)) % self.capacity
-        for name, values in columns.items():
-            self._columns[name][rows] = values[kept]
-        self._next = int((self._next + len(rows)) % self.capacity)
-        self.size = min(self.size + len(rows), self.capacity)
-        self.added += length
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows in use."""
+        return sum(column[: self._filled].nbytes for column in self._columns.values())
+
+    def add(self, fragment: Fragment) -> None:
+        """Adds a fragment; of one longer than the ring, the last `capacity - 1` transitions.
+
+        Raises:
+            ValueError: the fragment is empty, its arrays do not fit each other, or not what is stored already.
+        """
+        self._check(fragment)
+        self.added += fragment.steps
+        found = n_step_returns(fragment.rewards, fragment.terminated, self.gamma, self.n_step)
+        kept = min(fragment.steps, self.capacity - 1)
+        # The last row is an observation without an action: nothing to sample, marked by 0 rows ahead.
+        self._write("obs", fragment.obs[-kept - 1 :])
+        self._write("actions", fragment.actions[-kept:])
+        self._write("rewards", found.rewards[-kept:])
+        self._write("discounts", found.discounts[-kept:])
+        self._write("returns", found.to_go[-kept:])
+        self._write("behavior", fragment.behavior[-kept:])
+        self.size -= int(np.count_nonzero(self._write("ahead", np.append(found.ahead[-kept:], 0))))
+        self.size += kept
+        self._next = (self._next + kept + 1) % self.capacity
+        self._filled = min(self._filled + kept + 1, self.capacity)
 
     def sample(self, batch_size: int) -> dict[str, np.ndarray]:
-        """`batch_size` transitions drawn with replacement, as arrays (batch_size, ...) of their own."""
+        """`batch_size` transitions drawn with replacement: the arrays (batch_size, ...) named in COLUMNS, float32."""
         if not self.size:
             raise ValueError("the replay is empty: nothing to sample")
-        rows = self.rng.integers(0, self.size, batch_size)
-        return {name: values[rows] for name, values in self._columns.items()}
+        columns = self._columns
+        rows = self.rng.integers(0, self._filled, batch_size)
+        while (ends := columns["ahead"][rows] == 0).any():
+            rows[ends] = self.rng.integers(0, self._filled, int(ends.sum()))
+        following = rows + columns["ahead"][rows]
+        following[following >= self.capacity] -= self.capacity
+        batch = {name: columns[name].take(rows, 0) for name in ("obs", "actions", "rewards", "discounts", "returns")}
+        batch["next_obs"] = columns["obs"].take(following, 0)
+        batch["behavior"] = columns["behavior"].take(rows).astype(np.float32)
+        return batch
 
-    def statistics(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each component of a column, float32."""
-        values = self._columns[name][: self.size]
-        return values.mean(0, dtype=np.float64).astype(np.float32), values.std(0, dtype=np.float64).astype(np.float32)
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (sum d_i,) of the observations held, float32."""
+        obs = self._columns["obs"][: self._filled]
+        total, squares = np.zeros(obs.shape[1]), np.zeros(obs.shape[1])
+        for first in range(0, len(obs), 4096):
+            part = obs[first : first + 4096].astype(np.float64)
+            total += part.sum(0)
+            squares += np.square(part).sum(0)
+        mean = total / len(obs)
+        return mean.astype(np.float32), np.sqrt(np.maximum(squares / len(obs) - mean**2, 0.0)).astype(np.float32)
+
+    def _check(self, fragment: Fragment) -> None:
+        steps = fragment.steps
+        if not steps:
+            raise ValueError("replay: the fragment has no steps")
+        wanted = {"obs": steps + 1, "actions": steps, "behavior": steps}
+        for name, rows in wanted.items():
+            values = getattr(fragment, name)
+            if len(values) != rows:
+                raise ValueError(f"replay: {name!r} has {len(values)} rows, but {steps} steps need {rows}")
+        widths = fragment.obs.shape[1], fragment.actions.shape[1]
+        if not self._columns:
+            self._reserve(*widths)
+        stored = self._columns["obs"].shape[1], self._columns["actions"].shape[1]
+        if widths != stored:
+            raise ValueError(
+                f"replay: a fragment has {widths[0]} observation and {widths[1]} action components, those stored "
+                f"{stored[0]} and {stored[1]}"
+            )
+
+    def _reserve(self, obs_size: int, action_size: int) -> None:
+        # Reserved, not written: the operating system hands out pages only as they fill.
+        self._columns = {
+            "obs": np.empty((self.capacity, obs_size), np.float32),
+            "actions": np.empty((self.capacity, action_size), np.float32),
+            **{name: np.empty(self.capacity, np.float32) for name in ("rewards", "discounts", "returns")},
+            "behavior": np.empty(self.capacity, bool),
+            "ahead": np.zeros(self.capacity, np.uint8),
+        }
+
+    def _write(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Writes rows from the next one on, over the ring's end if need be; returns what they held."""
+        column = self._columns[name]
+        rows = self._next + np.arange(len(values))
+        rows[rows >= self.capacity] -= self.capacity
+        old = column[rows] if name == "ahead" else values
+        column[rows] = values
+        return old
