@@ -34,7 +34,7 @@ from rllib_mafql.env_runner import JointEnvRunner, Rollout
 from rllib_mafql.learner import COEFFICIENTS, MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
 from rllib_mafql.offline.data import JointOfflineData
-from rllib_mafql.replay import COLUMNS, JointReplay
+from rllib_mafql.replay import COLUMNS, JointReplay, Statistics
 
 # RLlib's mark of an argument that was not given, of any type.
 _UNSET: Any = NotProvided
@@ -96,7 +96,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.q_coeff = 1.0               # students: - Q(o, mu) / mean|Q|
         self.conservatism = "counterfactual"  # or "joint": sample the action of one agent, or of all
         self.num_random_actions = 1      # uniform samples in the conservative term, beside the policies'
-        self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|Q|); None: equally
+        self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|y|); None: equally
 
         # Policies.
         self.flow_steps = 1              # Euler steps of the students, 1 to 5
@@ -349,6 +349,12 @@ class MAFQL(Algorithm):
         self._updates_done = 0
         self._normalized = False
 
+    def cleanup(self) -> None:
+        """Ends runners, learners and the stream of recorded data."""
+        if self.offline_data is not None:
+            self.offline_data.close()
+        super().cleanup()
+
     @property
     def fingerprint(self) -> dict[str, Any] | None:
         """The environment's own account of itself, from any healthy runner."""
@@ -402,8 +408,7 @@ class MAFQL(Algorithm):
     def _learn(self) -> None:
         if not self._normalized:
             source = self.replay if self.offline_data is None else self.offline_data.replay
-            mean, std = source.statistics()
-            self.learner_group.foreach_learner(partial(_fit_normalizers, mean=mean, std=std))
+            self.learner_group.foreach_learner(partial(_fit_normalizers, statistics=source.statistics()))
             self._normalized = True
         size, learners = self.config.train_batch_size_per_learner, max(1, self.config.num_learners)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -496,8 +501,8 @@ def _behavior_problem(runner: JointEnvRunner) -> str | None:
     return runner.behavior_problem()
 
 
-def _fit_normalizers(learner: MAFQLLearner, mean: np.ndarray, std: np.ndarray) -> None:
-    learner.fit_normalizers(mean, std)
+def _fit_normalizers(learner: MAFQLLearner, statistics: Statistics) -> None:
+    learner.fit_normalizers(statistics)
 
 
 def _describe_difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from rllib_mafql import losses
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic, slices_of
+from rllib_mafql.networks import MIN_ACTION_STD
+from rllib_mafql.replay import Statistics
 
 # Every one of them is a number or a schedule [[update, value], ...], and switches its term off at 0.
 COEFFICIENTS = (
@@ -58,14 +59,16 @@ class MAFQLLearner(TorchLearner):
         if self.config.torch_num_threads is not None:
             torch.set_num_threads(self.config.torch_num_threads)
 
-    def fit_normalizers(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Gives every network the mean and standard deviation (sum d_i,) of the joint observation."""
-        joint_mean = torch.as_tensor(mean, device=self._device)
-        joint_std = torch.as_tensor(std, device=self._device)
+    def fit_normalizers(self, statistics: Statistics) -> None:
+        """Gives every network the mean and standard deviation of joint observations and joint actions."""
+        obs_mean, obs_std, act_mean, act_std = (torch.as_tensor(x, device=self._device) for x in statistics)
+        act_std = act_std.clamp_min(MIN_ACTION_STD)
         for network in (self._critic.q, self._critic.target_q, self._teacher.field):
-            network.normalizer.fit(joint_mean, joint_std)
-        for student, own in zip(self._students, self._obs_slices, strict=True):
-            student.field.normalizer.fit(joint_mean[own], joint_std[own])
+            network.normalizer.fit(obs_mean, obs_std)
+            network.action_normalizer.fit(act_mean, act_std)
+        for student, own, act in zip(self._students, self._obs_slices, self._action_slices, strict=True):
+            student.field.normalizer.fit(obs_mean[own], obs_std[own])
+            student.field.action_normalizer.fit(act_mean[act], act_std[act])
 
     # Objectives ------------------------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class MAFQLLearner(TorchLearner):
         if self.config.advantage_temperature is not None:
             with torch.no_grad():
                 q_policy = q_net(embedding, mu).mean(0)
-                weight = losses.advantage_weights(q.mean(0), q_policy, self.config.advantage_temperature)
+                weight = losses.advantage_weights(y, q_policy, self.config.advantage_temperature)
         return loss, embedding.detach(), weight
 
     def _cloning_weight(self, behavior: Tensor, advantage: Tensor | None) -> Tensor:
@@ -143,6 +146,7 @@ class MAFQLLearner(TorchLearner):
     def _teacher_loss(self, o: Tensor, a: Tensor, weight: Tensor, c: dict[str, float]) -> Tensor:
         z, t = torch.randn_like(a), torch.rand_like(a[:, :1])
         field = self._teacher.field
+        a = field.action_normalizer(a)
         v = field(field.encode(o), losses.interpolate(a, z, t), t)
         loss = losses.flow_matching_loss(v, a, z, weight)
         self._log(TEACHER, flow_matching_loss=loss)
@@ -163,6 +167,10 @@ class MAFQLLearner(TorchLearner):
             self._critic.q.requires_grad_(False)
             q_term = losses.q_loss(self._critic.q(embedding, mu).mean(0))
             self._critic.q.requires_grad_(True)
+        # One scale for all components: those that the data move more count for more.
+        scale = self._teacher.field.action_normalizer.scale.square().mean().sqrt()
+        a, mu = a / scale, mu / scale
+        teacher = None if teacher is None else teacher / scale
         result = {}
         for agent, own in zip(self._agents, self._action_slices, strict=True):
             share = (own.stop - own.start) / a.shape[1]

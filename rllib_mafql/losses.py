@@ -40,12 +40,14 @@ def behavior_cloning_loss(mu: Tensor, a: Tensor, weight: Tensor | None = None) -
     return _mean_square(mu - a, weight)
 
 
-def advantage_weights(q_data: Tensor, q_policy: Tensor, temperature: float, largest: float = 10.0) -> Tensor:
-    """exp((Q(o, a) - Q(o, mu)) / (temperature * mean|Q|)) (B,), at most `largest` and with mean 1 over the batch.
+def advantage_weights(y: Tensor, q_policy: Tensor, temperature: float, largest: float = 10.0) -> Tensor:
+    """exp((y - Q(o, mu)) / (temperature * mean|y|)) (B,), at most `largest` and with mean 1 over the batch.
 
-    q_data, q_policy: values (B,) of recorded and of the students' actions.
+    The n-step target is the value of what was done: what came of an action tells more than how Q varies with it.
+
+    y: (n-step) targets of Q (B,). q_policy: values (B,) of the students' actions.
     """
-    advantage = (q_data - q_policy) / (temperature * q_data.abs().mean().clamp_min(1e-6))
+    advantage = (y - q_policy) / (temperature * y.abs().mean().clamp_min(1e-6))
     weight = advantage.clamp(max=torch.log(torch.tensor(largest)).item()).exp().detach()
     return weight / weight.mean()
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Normalised observations are clipped here, so that a value never seen in training cannot dominate a layer.
+# Normalised values are clipped here, so that one never seen in training cannot dominate a layer.
 MAX_NORMALIZED = 10.0
+
+# Least standard deviation of an action's component that counts: less is as good as constant.
+MIN_ACTION_STD = 0.02
 
 
 class Normalizer(nn.Module):
-    """Standardises observations with statistics of the data, kept as buffers: they travel with the weights.
+    """Standardises observations or actions with statistics of the data, kept as buffers: they travel with the weights.
 
-    Until :meth:`fit` is called, observations pass through unchanged (and clipped).
+    Until :meth:`fit` is called, values pass through unchanged (and clipped).
     """
 
     mean: Tensor
@@ -36,12 +39,18 @@ class Normalizer(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(std > 1e-3, std, torch.ones_like(std)))
 
-    def forward(self, o: Tensor) -> Tensor:
-        return ((o - self.mean) / self.scale).clamp(-MAX_NORMALIZED, MAX_NORMALIZED)
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.scale).clamp(-MAX_NORMALIZED, MAX_NORMALIZED)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Back from standardised values to those of the data."""
+        return self.mean + self.scale * x
 
 
 class VelocityField(nn.Module):
     """v(o, x, t): the velocity that carries noise at t = 0 to an action at t = 1 (flow matching, arXiv 2210.02747).
+
+    The flow runs in standardised actions, so that noise and actions have one scale in every component.
 
     Args:
         obs_size: d, size of the observation.
@@ -54,6 +63,7 @@ class VelocityField(nn.Module):
         super().__init__()
         self.action_size = action_size
         self.normalizer = Normalizer(obs_size)
+        self.action_normalizer = Normalizer(action_size)
         self.obs_encoder = nn.Sequential(nn.Linear(obs_size, hidden), nn.LayerNorm(hidden), nn.GELU())
         self.obs_in = nn.Linear(hidden, hidden)
         self.action_in = nn.Linear(action_size + 1, hidden, bias=False)
@@ -67,20 +77,20 @@ class VelocityField(nn.Module):
         return self.obs_in(self.obs_encoder(self.normalizer(o)))
 
     def forward(self, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """Velocity (B, m) at the points x (B, m) and times t (B, 1) in [0, 1], for embeddings (B, h)."""
+        """Velocity (B, m) at standardised points x (B, m) and times t (B, 1) in [0, 1], for embeddings (B, h)."""
         return self.trunk(embedding + self.action_in(torch.cat([x, t], -1)))
 
     def integrate(self, o: Tensor, z: Tensor, steps: int) -> Tensor:
         """Actions (B, m) in [-1, 1]: `steps` Euler steps from noise z (B, m) under observations o (B, d).
 
-        With one step this is the one-step map z + v(o, z, 0).
+        With one step this is the one-step map z + v(o, z, 0), taken back from standardised actions.
         """
         embedding = self.encode(o)
         x = z
         for k in range(steps):
             t = torch.full_like(x[:, :1], k / steps)
             x = x + self(embedding, x, t) / steps
-        return x.clamp(-1.0, 1.0)
+        return self.action_normalizer.inverse(x).clamp(-1.0, 1.0)
 
 
 class EnsembleLinear(nn.Module):
@@ -110,6 +120,7 @@ class CriticEnsemble(nn.Module):
     def __init__(self, obs_size: int, action_size: int, hidden: int = 256, layers: int = 2, ensemble: int = 2):
         super().__init__()
         self.normalizer = Normalizer(obs_size)
+        self.action_normalizer = Normalizer(action_size)
         # What all critics read goes through one wide layer, each critic's outputs side by side.
         self.obs_encoder = nn.Linear(obs_size, ensemble * hidden)
         self.obs_norm = nn.LayerNorm(hidden)
@@ -129,7 +140,7 @@ class CriticEnsemble(nn.Module):
     def forward(self, embedding: Tensor, a: Tensor) -> Tensor:
         """Values (E, B) of joint actions a (B, m), or (E, S, B) of a (S, B, m), for embeddings (E, B, h)."""
         *samples, batch, size = a.shape
-        x = self._by_critic(self.action_in(a.reshape(-1, size))).unflatten(1, (*samples, batch))
+        x = self._by_critic(self.action_in(self.action_normalizer(a.reshape(-1, size)))).unflatten(1, (*samples, batch))
         x = (x + (embedding if not samples else embedding.unsqueeze(1))).flatten(1, -2)
         x = nn.functional.gelu(self.norms[0](x))
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):

@@ -38,6 +38,15 @@ class Returns(NamedTuple):
     to_go: np.ndarray  # (T,) float32 discounted sum of all rewards to the end of the fragment
 
 
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each component, float32."""
+
+    obs_mean: np.ndarray  # (sum d_i,)
+    obs_std: np.ndarray
+    action_mean: np.ndarray  # (sum m_i,)
+    action_std: np.ndarray
+
+
 def n_step_returns(rewards: np.ndarray, terminated: bool, gamma: float, n: int) -> Returns:
     """Returns within one fragment.
 
@@ -130,16 +139,14 @@ class JointReplay:
         batch["behavior"] = columns["behavior"].take(rows).astype(np.float32)
         return batch
 
-    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (sum d_i,) of the observations held, float32."""
-        obs = self._columns["obs"][: self._filled]
-        total, squares = np.zeros(obs.shape[1]), np.zeros(obs.shape[1])
-        for first in range(0, len(obs), 4096):
-            part = obs[first : first + 4096].astype(np.float64)
-            total += part.sum(0)
-            squares += np.square(part).sum(0)
-        mean = total / len(obs)
-        return mean.astype(np.float32), np.sqrt(np.maximum(squares / len(obs) - mean**2, 0.0)).astype(np.float32)
+    def statistics(self) -> Statistics:
+        """Of what is held; of actions, only the behaviour policies' where there are any, as these are cloned."""
+        held = slice(0, self._filled)
+        transitions = self._columns["ahead"][held] > 0
+        imitable = transitions & self._columns["behavior"][held]
+        obs = _moments(self._columns["obs"][held], np.ones(self._filled, bool))
+        actions = _moments(self._columns["actions"][held], imitable if imitable.any() else transitions)
+        return Statistics(*obs, *actions)
 
     def _check(self, fragment: Fragment) -> None:
         steps = fragment.steps
@@ -178,3 +185,14 @@ class JointReplay:
         old = column[rows] if name == "ahead" else values
         column[rows] = values
         return old
+
+
+def _moments(values: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of values (T, k) over the rows (T,) marked."""
+    total, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for first in range(0, len(values), 4096):  # in parts: there may be gigabytes
+        part = values[first : first + 4096][rows[first : first + 4096]].astype(np.float64)
+        total += part.sum(0)
+        squares += np.square(part).sum(0)
+    mean = total / rows.sum()
+    return mean.astype(np.float32), np.sqrt(np.maximum(squares / rows.sum() - mean**2, 0.0)).astype(np.float32)

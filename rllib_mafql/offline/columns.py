@@ -29,7 +29,7 @@ def allowed(column: str, values: np.ndarray, *, action: bool = False, first_row:
         place = np.argwhere(~good)[0]
         component = f", component {place[1]}" if len(place) > 1 else ""
         raise RecordingError(
-            f"column {column!r}, row {first_row + place[0]}{component}: {values[tuple(place)]} is {wrong}"
+            f"column {column!r}, row {first_row + place[0]}{component}: {values[tuple(place)]:.7g} is {wrong}"
         )
     return values
 

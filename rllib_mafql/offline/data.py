@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class JointOfflineData(OfflineData):
         self.replay = JointReplay(
             config.replay_capacity if self.streamed else rows, config.gamma, config.n_step, config.seed
         )
-        self._stream: Iterator[Fragment] | None = None
+        self._stream: Generator[Fragment, None, None] | None = None
         logger.warning(
             "recorded data: %d transitions in %d files, %.2f GB of observations and actions, %s (limit %.2f GB)",
             self.recording.rows,
@@ -74,14 +74,23 @@ class JointOfflineData(OfflineData):
                 self.replay.add(recorded.fragment)
             return
         self._stream = stream_fragments(self.recording, seed=self.config.seed or 0)
-        while self.replay.added < self.replay.capacity - self.replay.n_step:
-            self.replay.add(next(self._stream))
+        self._stream_in(self.replay.capacity - self.replay.n_step)
 
     def draw(self, batch_size: int) -> dict[str, np.ndarray]:
         """Transitions drawn uniformly, see `JointReplay.sample`; a stream then renews part of those in memory."""
         batch = self.replay.sample(batch_size)
         if self._stream is not None:
-            wanted = self.replay.added + batch_size // STREAM_REUSE
-            while self.replay.added < wanted:
-                self.replay.add(next(self._stream))
+            self._stream_in(self.replay.added + batch_size // STREAM_REUSE)
         return batch
+
+    def _stream_in(self, added: int) -> None:
+        """Adds fragments until that many transitions have been added since the start."""
+        assert self._stream is not None
+        while self.replay.added < added:
+            self.replay.add(next(self._stream))
+
+    def close(self) -> None:
+        """Ends the stream, before Ray ends."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -52,7 +52,7 @@ def _differences(a: RecordingSchema, b: RecordingSchema) -> Iterator[tuple[str, 
     """(what, its value in `a`, its value in `b`) of each difference."""
     names = tuple([name for name, _, _ in schema.agents] for schema in (a, b))
     if names[0] != names[1]:
-        yield "agents", ", ".join(names[0]), ", ".join(names[1])
+        yield "agents:", ", ".join(names[0]), ", ".join(names[1])
     else:
         for (name, d, m), (_, other_d, other_m) in zip(a.agents, b.agents, strict=True):
             if d != other_d:

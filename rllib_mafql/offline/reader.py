@@ -19,6 +19,9 @@ from rllib_mafql.offline.schema import RecordingSchema
 
 logger = logging.getLogger(__name__)
 
+# What pyarrow raises on damaged bytes, and what wrong names or numbers in them lead to.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError)
+
 SKIP_HINT = (
     "; to leave out what is bad, set `offline_skip_bad: true` in the configuration, or `--skip-bad` on the command line"
 )
@@ -65,10 +68,11 @@ class Recording:
         Raises:
             RecordingError: A row group is bad; with `skip_bad` only if all of them are.
         """
-        good = bad = 0
+        asked = good = 0
         handles: dict[int, pq.ParquetFile] = {}  # the last file's: one footer read for its row groups in a row
         try:
             for file, group in self.index() if order is None else order:
+                asked += 1
                 try:
                     if file not in handles:
                         _close(handles)
@@ -76,13 +80,12 @@ class Recording:
                     recorded = self._read(handles[file], file, group)
                 except RecordingError as error:
                     self.leave_out(file, group, error)
-                    bad += 1
                     continue
                 good += 1
                 yield recorded
         finally:
             _close(handles)
-        if bad and not good:
+        if not good and (asked or order is None):
             raise RecordingError(f"no row group that was asked for can be used: {_reasons(self.skipped)}")
 
     def read_one(self, file: int, row_group: int) -> RecordedFragment:
@@ -127,9 +130,7 @@ class Recording:
             return self.schema.fragment(handle.read_row_group(row_group))
         except RecordingError as error:
             raise RecordingError(f"{path}: row group {row_group}: {error}") from None
-        except KeyError as error:
-            raise RecordingError(f"{path}: row group {row_group}: {error.args[0]}; the file was changed") from error
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
             raise RecordingError(f"{path}: row group {row_group} is damaged ({_first_line(error)})") from error
 
 
@@ -180,7 +181,7 @@ def _footer(path: Path) -> tuple[RecordingSchema, pq.FileMetaData]:
             return RecordingSchema.of_file(handle.schema_arrow), handle.metadata
         except RecordingError as error:
             raise RecordingError(f"{path}: {error}") from None
-        except pa.ArrowException as error:
+        except _DAMAGE as error:
             raise RecordingError(f"{path}: its schema is damaged ({_first_line(error)})") from error
 
 
@@ -189,7 +190,7 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         raise RecordingError(
             f"{path}: no whole Parquet file, it was cut short or is something else ({_first_line(error)})"
         ) from error

@@ -69,8 +69,8 @@ class Recorder:
             # The names of the reward's components are known from the first steps on.
             schema = RecordingSchema(self._agents, self._fingerprint, tuple(fragment.components))
             self._writer = FragmentWriter(self.folder, schema, self._prefix, self._max_rows)
-        self._writer.add(fragment)
         self.steps += len(builder)
+        self._writer.add(fragment)
 
     def flush(self) -> None:
         """Writes what was handed in and is in no file yet."""

@@ -207,6 +207,11 @@ class RecordingSchema:
         if not steps:
             raise RecordingError("the row group is empty")
         episode_id, scenario = only_text(table, "episode_id"), only_text(table, "scenario")
+        if (found := only_text(table, "fingerprint")) != self.fingerprint_id:
+            raise RecordingError(
+                f"column 'fingerprint', row 0: {found!r}, but the file's fingerprint is {self.fingerprint_id!r}; "
+                "the rows were recorded in another environment"
+            )
         numbers = values_of(table, "step")
         for row in np.flatnonzero(np.diff(numbers) != 1)[:1] + 1:
             raise RecordingError(

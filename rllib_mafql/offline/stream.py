@@ -7,7 +7,7 @@ many epochs: its input is the order of row groups, not the rows.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,9 @@ WAITING_BYTES = 512 * 2**20
 PARALLELISM = 2
 
 
-def stream_fragments(recording: Recording, seed: int, parallelism: int | None = None) -> Iterator[Fragment]:
+def stream_fragments(
+    recording: Recording, seed: int, parallelism: int | None = None
+) -> Generator[Fragment, None, None]:
     """The recording's fragments without end, every epoch in a new random order; the same for the same seed.
 
     The tasks that read reserve no CPU: they run beside an algorithm whose runners and learners hold all of them.
@@ -55,7 +57,7 @@ def stream_fragments(recording: Recording, seed: int, parallelism: int | None = 
     return _stream(recording, seed, parallelism or PARALLELISM)
 
 
-def _stream(recording: Recording, seed: int, parallelism: int) -> Iterator[Fragment]:
+def _stream(recording: Recording, seed: int, parallelism: int) -> Generator[Fragment, None, None]:
     order = _epochs(recording, seed)
     size = max(1, min(TASK_FRAGMENTS, TASK_BYTES * recording.fragments // recording.nbytes))
     while True:
@@ -91,6 +93,8 @@ def _pipeline(recording: Recording, places: list[np.ndarray], parallelism: int) 
     options = dataset.context.execution_options
     options.preserve_order = True
     options.resource_limits = ExecutionResources(object_store_memory=WAITING_BYTES)
+    # a learner may take nothing for as long as an evaluation lasts, which Ray Data would take for a hang
+    dataset.context.execution_no_progress_timeout_s = -1
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     return dataset.map_batches(

@@ -57,6 +57,18 @@ def test_normalizer_standardises_clips_and_travels_with_the_weights():
     assert torch.equal(copy(o), normalizer(o))
 
 
+def test_flow_runs_in_standardised_actions():
+    """A field without velocity leaves noise as it is: as actions, that is noise with the data's mean and deviation."""
+    field = VelocityField(3, 2, hidden=8)
+    for parameter in field.trunk[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    field.action_normalizer.fit(torch.tensor([0.5, -0.2]), torch.tensor([0.1, 0.02]))
+    z = torch.tensor([[1.0, -2.0], [0.0, 0.0]])
+    actions = field.integrate(torch.zeros(2, 3), z, 3)
+    assert torch.allclose(actions, torch.tensor([[0.6, -0.24], [0.5, -0.2]]))
+    assert torch.allclose(field.action_normalizer(actions), z, atol=1e-6)
+
+
 def test_critic_values_of_sampled_actions_equal_those_of_single_actions():
     critic = CriticEnsemble(4, 3, hidden=16, ensemble=2)
     embedding, actions = critic.encode(torch.randn(5, 4)), torch.randn(7, 5, 3)

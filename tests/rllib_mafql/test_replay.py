@@ -91,9 +91,22 @@ def test_replay_refuses_what_does_not_fit():
 def test_statistics_ignore_rows_not_written():
     ring = replay()
     ring.add(fragment(0, 3))
-    mean, std = ring.statistics()
+    mean, std = ring.statistics()[:2]
     assert mean.tolist() == [1.5, 3.0]
     assert std == pytest.approx([np.std([0, 1, 2, 3]), np.std([0, 2, 4, 6])])
+
+
+def test_statistics_of_actions_are_those_that_are_cloned():
+    ring = replay()
+    ring.add(fragment(0, 5))  # actions 0 to 4, of which behaviour policies chose the even ones
+    found = ring.statistics()
+    assert found.action_mean.tolist() == [2.0]
+    assert found.action_std == pytest.approx([np.std([0, 2, 4])])
+    ring.add(fragment(7, 1)._replace(behavior=np.array([False])))
+    assert ring.statistics().action_mean.tolist() == [2.0]
+    other = replay()
+    other.add(fragment(7, 1)._replace(behavior=np.array([False])))
+    assert other.statistics().action_mean.tolist() == [7.0]  # there are no others
 
 
 def test_n_step_returns_by_hand():
