@@ -12,7 +12,7 @@ from typing import Any
 OBSERVABILITY = ("local", "border", "global")
 ACTION_KINDS = ("redispatch", "curtail", "storage")
 BALANCES = ("auto", "zone", "grid")
-SOURCES = ("bundled", "folder", "generated")
+SOURCES = ("bundled", "folder", "generated", "downloaded")
 SPLITS = ("train", "test", "all")
 
 #: Weeks that are generated where scenarios.weeks is None.
@@ -37,11 +37,15 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "idle_threshold": None,  # highest line loading below which the agents' actions are not asked for; None asks always
     "auto_reconnect": True,  # close one line a step as soon as that is legal
     "scenarios": {
-        "source": "bundled",  # bundled: the grid's own series; folder: those in path; generated: made here, then cached
-        "path": None,  # folder of series, in Grid2Op's own format; of generated weeks: the cache, None for the user's
-        "split": "train",  # train, test (the last days or other weeks, never trained on) or all
-        # the series to use: None for all, a number for the first ones, or a list of their indices; of generated weeks:
-        # how many, None for GENERATED_WEEKS
+        # bundled: the grid's own series; folder: those in path; generated: made here, then cached; downloaded: the
+        # grid's full data set, from Grid2Op's folder of data or the network
+        "source": "bundled",
+        # folder of series in Grid2Op's own format, or of generated weeks; of source generated: the cache, None for the
+        # user's
+        "path": None,
+        "split": "train",  # train, test (days, series or weeks that are never trained on) or all
+        # the series to use: None for all, a number for that many, evenly spread, or a list of their indices; of source
+        # generated: how many, None for GENERATED_WEEKS
         "weeks": None,
         "seed": 0,  # seeds the draw of episodes where reset() is given no seed, and the generated weeks
     },

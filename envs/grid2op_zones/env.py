@@ -16,7 +16,7 @@ from grid2op_zones.action import ActionMap
 from grid2op_zones.config import check_env_config
 from grid2op_zones.observation import BOUND, ZoneObserver
 from grid2op_zones.reward import COMPONENTS, CompositeReward
-from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator
+from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator, series_played
 from grid2op_zones.zones import grid_name, make_zones
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class ZonedGridEnv(MultiAgentEnv):
     ends, and terminated when the grid fails (a diverged power flow never raises).
 
     Every step's ``infos[agent]`` is one dict, the same for all agents: ``reward_components``, ``rho_max`` (highest line
-    loading), ``dispatch_mw`` (sum of dispatch per zone, MW), ``idle``. On the last step also ``end_reason`` and
-    ``episode_metrics``: ``survived`` (0 or 1), ``score`` and the four components (sums over the steps the episode could
-    have had), ``overload_steps`` (steps with a line above its limit), ``illegal_actions``.
+    loading), ``dispatch_mw`` (sum of dispatch per zone, MW), ``idle``. That of ``reset`` also has ``scenario``, which
+    says what is played: source, series and row, as "generated/2035-01-15_0000000042 row 288". On the last step also
+    ``end_reason`` and ``episode_metrics``: ``survived`` (0 or 1), ``score`` and the four components (sums over the
+    steps the episode could have had), ``overload_steps`` (steps with a line above its limit), ``illegal_actions``.
 
     Args:
         config: ``env_config``, see ``DEFAULT_ENV_CONFIG``; a dict, RLlib's EnvContext, or None for the defaults. Where
@@ -143,6 +144,8 @@ class ZonedGridEnv(MultiAgentEnv):
         self._running = True
         self._sums = dict.fromkeys(("score", *COMPONENTS, "overload_steps", "illegal_actions"), 0.0)
         info = self._info(self._reward.components(self._grid_obs), idle=False)
+        source = self.config["scenarios"]["source"]
+        info["scenario"] = f"{source}/{series_played(self.simulator)} row {self._episode.start}"
         return self.observer.observe(self._grid_obs), dict.fromkeys(self._names, info)
 
     def step(  # type: ignore[override]  # agents are strings here

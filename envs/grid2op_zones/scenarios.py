@@ -13,6 +13,13 @@ logger = logging.getLogger(__name__)
 #: Five-minute steps of a day, the unit in which series are cut.
 DAY = 288
 
+#: Of this many series or more, whole ones are held out: every fourth.
+MANY_SERIES = 8
+HELD_OUT_EVERY, HELD_OUT_PLACE = 4, 2
+
+#: How the files of generated weeks end.
+WEEK_SUFFIX = ".week.npz"
+
 #: Drawn episodes can last this long at least, wherever the part is long enough.
 MIN_DRAWN_STEPS = 96
 
@@ -41,12 +48,23 @@ class Segment:
         return self.last - self.first
 
 
+def held_out_series(count: int) -> list[int]:
+    """Which of ``count`` series, ordered by name, are the test set where whole ones are held out.
+
+    Of MANY_SERIES or more every fourth, from the third on, so that the year is covered by both parts; of fewer the last
+    quarter, rounded, at least one. Of one series it is the only one.
+    """
+    if count >= MANY_SERIES:
+        return list(range(HELD_OUT_PLACE, count, HELD_OUT_EVERY))
+    return list(range(count - max(1, round(count / 4)), count))
+
+
 def split_series(rows: Sequence[int], split: str) -> list[Segment]:
     """Cut series of the given numbers of rows into the segments of a split.
 
-    The test set is the last day of each series where all series have two days or more; otherwise, of two series or
-    more, the last quarter of them, rounded, at least one; otherwise the last third of the only series. Train and test
-    share no row.
+    Of MANY_SERIES or more, the test set is every fourth series, whole. Of fewer it is the last day of each where all
+    have two days or more; otherwise, of two series or more, the last quarter of them, rounded, at least one; otherwise
+    the last third of the only series. Train and test share no row.
 
     Args:
         rows: Rows of each series.
@@ -60,11 +78,12 @@ def split_series(rows: Sequence[int], split: str) -> list[Segment]:
     whole = [Segment(k, 0, n - 1) for k, n in enumerate(rows)]
     if split == "all":
         return whole
-    if min(rows) >= 2 * DAY:
+    many = len(rows) >= MANY_SERIES
+    if min(rows) >= 2 * DAY and not many:
         cuts = [n - DAY for n in rows]
     elif len(rows) >= 2:
-        held_out = max(1, round(len(rows) / 4))
-        return whole[:-held_out] if split == "train" else whole[-held_out:]
+        test = set(held_out_series(len(rows)))
+        return [segment for segment in whole if (segment.series in test) == (split == "test")]
     else:
         cuts = [2 * rows[0] // 3]
         logger.warning("only one series of %d steps: its last third is the test set, so episodes are shorter", rows[0])

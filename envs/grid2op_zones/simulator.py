@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +13,21 @@ from typing import Any
 import grid2op
 import numpy as np
 from grid2op.Action import PlayableAction
-from grid2op.Chronics import MultifolderWithCache
+from grid2op.Chronics import ChangeNothing, MultifolderWithCache
 from grid2op.Exceptions import Grid2OpException
 from grid2op.MakeEnv.Make import TEST_DEV_ENVS
 from grid2op.Opponent import BaseOpponent
 from grid2op.Reward import ConstantReward
 from lightsim2grid import LightSimBackend
 
-from grid2op_zones.scenarios import Scenarios
+from grid2op_zones.download import downloaded_folder
+from grid2op_zones.scenarios import WEEK_SUFFIX, Scenarios, held_out_series
+from grid2op_zones.series_folder import check_series, check_values, damage, holds_weeks
+
+logger = logging.getLogger(__name__)
+
+#: More series than this take long to read and much memory.
+LARGE = 32
 
 #: Rows of the first series from which references are taken: a day of 5-minute steps.
 REFERENCE_ROWS = 288
@@ -45,25 +53,28 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
     competitions), thermal limits are scaled, and there is no opponent unless asked for.
 
     Raises:
-        ValueError: The grid is unknown (the nearest name is given), the folder of series is none, or the weeks cannot
-            be generated or read.
+        ValueError: The grid is unknown (the nearest name is given), the folder of series is none or has a file that is
+            missing, damaged or another grid's, the full data set cannot be had, or weeks cannot be generated or read.
     """
-    check_grid(config["grid"])
+    source, path = config["scenarios"]["source"], config["scenarios"]["path"]
+    if source == "downloaded":
+        check_series(
+            downloaded_folder(config["grid"]) / "chronics", _names(config["grid"]), "env_config.scenarios.source"
+        )
+    else:
+        check_grid(config["grid"])
     kwargs: dict[str, Any] = {} if config["opponent"] else dict(NO_OPPONENT)
-    kwargs["chronics_class"] = MultifolderWithCache
-    generated = config["scenarios"]["source"] == "generated"
-    path = config["scenarios"]["path"]
-    if path is not None and not (Path(path).is_dir() or (generated and not Path(path).exists())):
+    if path is not None and not (Path(path).is_dir() or (source == "generated" and not Path(path).exists())):
         raise ValueError(f"env_config.scenarios.path: {path!r} is no folder")
-    if generated:
-        # only here, as the generator needs this module too
-        from grid2op_zones.generator.cache import filled_folder
-        from grid2op_zones.generator.chronics import GeneratedWeeks
-
-        kwargs.update(chronics_class=GeneratedWeeks, chronics_path=str(filled_folder(config)))
-    elif path is not None:
-        kwargs["chronics_path"] = path
-    simulator = _make(config["grid"], kwargs)
+    weeks = _weeks_to_play(config)
+    if weeks is not None:
+        kwargs.update(weeks)
+    else:
+        kwargs["chronics_class"] = MultifolderWithCache
+        if source == "folder":
+            check_series(path, _names(config["grid"]))
+            kwargs["chronics_path"] = path
+    simulator = _make(config["grid"], kwargs, test=source != "downloaded" and config["grid"] in TEST_DEV_ENVS)
     parameters = simulator.parameters
     parameters.LIMIT_INFEASIBLE_CURTAILMENT_STORAGE_ACTION = True
     parameters.IGNORE_MIN_UP_DOWN_TIME = True
@@ -72,8 +83,8 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
         warnings.simplefilter("ignore")
         simulator.change_parameters(parameters)
         simulator.deactivate_forecast()
-        if not generated:
-            _cache_series(simulator, config["scenarios"]["weeks"])
+        if weeks is None:
+            _cache_series(simulator, config["scenarios"]["weeks"], checked=source in ("folder", "downloaded"))
         simulator.reset()
         simulator.set_thermal_limit(simulator.get_thermal_limit() * np.float32(config["thermal_limit_scale"]))
     return simulator
@@ -82,13 +93,24 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
 def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
     """The episodes of the grid of ``simulator``, which was made from ``config``."""
     split, max_steps = config["scenarios"]["split"], config["max_steps"]
-    if config["scenarios"]["source"] != "generated":
+    if isinstance(simulator.chronics_handler.real_data, MultifolderWithCache):
         return Scenarios([data.load_p.shape[0] for data in _series(simulator)], split, max_steps)
     from grid2op_zones.generator.store import read_week
 
-    weeks = (read_week(path) for path in simulator.chronics_handler.real_data.subpaths)
-    rows, calm = zip(*((len(week.load_p), week.calm_rows()) for week in weeks), strict=True)
+    rows, calm = [], []
+    fingerprint = simulator.chronics_handler.real_data.week.fingerprint
+    for path in simulator.chronics_handler.real_data.subpaths:
+        week = read_week(path)
+        if week.fingerprint != fingerprint:
+            raise ValueError(f"env_config.scenarios.path: {path}: a week of {week.grid!r}, whose elements differ")
+        rows.append(len(week.load_p))
+        calm.append(week.calm_rows())
     return Scenarios(rows, split, max_steps, calm)
+
+
+def series_played(simulator: Any) -> str:
+    """Name of the series that ``simulator`` plays: its folder's, or its file's without the ending."""
+    return Path(simulator.chronics_handler.get_id()).name.removesuffix(WEEK_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -140,13 +162,53 @@ def check_grid(grid: str, where: str = "env_config.grid") -> None:
         )
 
 
-def _make(grid: str, kwargs: dict[str, Any]) -> Any:
+def _weeks_to_play(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What Grid2Op needs to play generated weeks, filling the cache where ``source`` is "generated"; None for series.
+
+    Weeks that are given as ``folder`` are split as any series of which whole ones are held out.
+    """
+    scenarios = config["scenarios"]
+    folder = scenarios["path"]
+    if scenarios["source"] != "generated" and not (scenarios["source"] == "folder" and holds_weeks(folder)):
+        return None
+    # only here, as the generator needs this module too
+    from grid2op_zones.generator.cache import filled_folder
+    from grid2op_zones.generator.chronics import GeneratedWeeks
+    from grid2op_zones.generator.store import list_weeks
+
+    if scenarios["source"] == "generated":
+        return {"chronics_class": GeneratedWeeks, "chronics_path": str(filled_folder(config))}
+    chosen = _chosen(len(list_weeks(folder)), scenarios["weeks"])
+    if scenarios["split"] != "all":
+        if len(chosen) == 1:
+            raise ValueError(
+                f"env_config.scenarios.split: {folder} has one week to play, which cannot be split; say split 'all'"
+            )
+        test = set(held_out_series(len(chosen)))
+        chosen = [week for k, week in enumerate(chosen) if (k in test) == (scenarios["split"] == "test")]
+    return {"chronics_class": GeneratedWeeks, "chronics_path": str(folder), "data_feeding_kwargs": {"weeks": chosen}}
+
+
+def _names(grid: str) -> dict[str, dict[str, str]]:
+    """For ``loads`` and ``prods`` of ``grid``, column of a series -> element."""
+    simulator = _make(grid, {"chronics_class": ChangeNothing}, test=grid in TEST_DEV_ENVS)
+    try:
+        elements = {"loads": type(simulator).name_load, "prods": type(simulator).name_gen}
+        given = simulator._names_chronics_to_backend or {}
+        return {
+            kind: dict(given.get(kind) or {str(name): str(name) for name in names}) for kind, names in elements.items()
+        }
+    finally:
+        simulator.close()
+
+
+def _make(grid: str, kwargs: dict[str, Any], test: bool) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return grid2op.make(
                 grid,
-                test=grid in TEST_DEV_ENVS,
+                test=test,
                 backend=LightSimBackend(),
                 action_class=PlayableAction,
                 reward_class=ConstantReward,
@@ -157,15 +219,36 @@ def _make(grid: str, kwargs: dict[str, Any]) -> Any:
             raise ValueError(f"env_config.grid: Grid2Op cannot make {grid!r}: {error}") from error
 
 
-def _cache_series(simulator: Any, weeks: int | list[int] | None) -> None:
-    chronics = simulator.chronics_handler.real_data
-    count = len(chronics.subpaths)
-    chosen = range(count) if weeks is None else range(weeks) if isinstance(weeks, int) else weeks
-    if max(chosen) >= count:
+def _chosen(count: int, weeks: int | list[int] | None) -> list[int]:
+    """Which of ``count`` series to play; a number of them is spread over all."""
+    if weeks is None:
+        return list(range(count))
+    wanted = max(weeks) + 1 if isinstance(weeks, list) else weeks
+    if wanted > count:
         raise ValueError(f"env_config.scenarios.weeks: {weeks!r} goes beyond the {count} series there are")
-    paths = {str(chronics.subpaths[k]) for k in chosen}
+    return weeks if isinstance(weeks, list) else [k * count // weeks for k in range(weeks)]
+
+
+def _cache_series(simulator: Any, weeks: int | list[int] | None, checked: bool) -> None:
+    """Read the chosen series into memory; ``checked`` says which file is wrong where that fails."""
+    chronics = simulator.chronics_handler.real_data
+    paths = [str(chronics.subpaths[k]) for k in _chosen(len(chronics.subpaths), weeks)]
+    if len(paths) > LARGE:
+        logger.warning(
+            "%d series are read into memory, up to 10 seconds and 5 MB each in every environment; "
+            "env_config.scenarios.weeks takes fewer, spread over all of them",
+            len(paths),
+        )
     chronics.set_filter(lambda path: str(path) in paths)  # without a filter only the first series is kept
-    chronics.reset()
+    try:
+        chronics.reset()
+    except Exception as error:  # whatever reading a file raises
+        reason = damage(chronics.path) if checked else ""
+        raise ValueError(
+            f"env_config.scenarios: {reason or f'cannot read the series in {chronics.path}: {error}'}"
+        ) from error
+    if checked:
+        check_values(chronics.path, _series(simulator), [str(chronics.subpaths[k]) for k in chronics._order])
 
 
 def _series(simulator: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,8 +49,13 @@ def generate(
             "default: the user's cache, where it looks without a path.",
         ),
     ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
 ) -> None:
-    """Generate weeks for `scenarios.source: generated`; what is there already is kept."""
+    """Generate weeks for `scenarios.source: generated`; what is there already is kept.
+
+    Two such commands at a time share the work. The JSON has grid, split, seed, folder, weeks, generated (how many of
+    them now), seconds_per_week (mean and max of those, processor time; null if none) and mb_per_week (mean and max).
+    """
     with reported():
         from grid2op_zones.generator import DispatchError, PowerFlowError, cache_folder, fill
         from grid2op_zones.simulator import check_grid
@@ -59,11 +64,26 @@ def generate(
         try:
             check_grid(grid, "--grid")
             folder = cache_folder(grid, *place)
-            made = _filled(fill(grid, *place), weeks)
+            seconds = _filled(fill(grid, *place), weeks)
         except (ValueError, OSError, DispatchError, PowerFlowError) as error:
             raise InputError(str(error)) from error
-        size = sum(path.stat().st_size for path in folder.glob("*.npz"))
-        _tell(f"{made} weeks generated, {weeks - made} were there; {size / 1e6:.1f} MB")
+        sizes = [path.stat().st_size / 1e6 for path in folder.glob("*.npz")]
+        text = f"{len(seconds)} weeks generated, {weeks - len(seconds)} were there; {sum(sizes):.1f} MB"
+        if seconds:
+            text += f"; of processor time {_mean(seconds):.2f} s a week, at most {max(seconds):.2f} s"
+        _tell(text)
+        if json_file is not None:
+            figures = {
+                "grid": grid,
+                "split": split.value,
+                "seed": seed,
+                "folder": str(folder),
+                "weeks": weeks,
+                "generated": len(seconds),
+                "seconds_per_week": {"mean": _mean(seconds), "max": max(seconds)} if seconds else None,
+                "mb_per_week": {"mean": _mean(sizes), "max": max(sizes)},
+            }
+            _write_json(json_file, figures)
         typer.echo(folder)
 
 
@@ -73,11 +93,24 @@ def describe(
         Path,
         typer.Argument(metavar="DIR", help="Folder of weeks, or one that has exactly one of them below it."),
     ],
-    episodes: Annotated[int, typer.Option(min=0, help="Do-nothing episodes for the survival; 0 for none.")] = 12,
+    episodes: Annotated[
+        int, typer.Option(min=0, help="Do-nothing episodes for the survival, spread over the weeks; 0 for none.")
+    ] = 12,
+    month: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=12, help="Play those episodes on weeks that begin in this month only; repeatable."),
+    ] = None,
+    resets: Annotated[int, typer.Option(min=0, help="Resets that are timed; 0 for none.")] = 50,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     png_file: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the comparison.")] = None,
 ) -> None:
-    """Compare generated weeks with the series that ship with their grid."""
+    """Compare generated weeks with the series that ship with their grid.
+
+    The JSON has grid, weeks, months (load over the pattern's mean), series (statistics of recorded series and of the
+    weeks of their season), survival (recorded, generated, months and whole_weeks, each with episodes, survived, low and
+    high of Wilson's 95 % interval, and shortest) and reset_ms (generated, recorded_memory, recorded_csv; median
+    processor time).
+    """
     with reported():
         from grid2op_zones import generator
 
@@ -85,10 +118,9 @@ def describe(
             weeks = _folder_of_weeks(folder)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                report = generator.describe(weeks, episodes)
+                report = generator.describe(weeks, episodes, month or (), resets)
             if json_file is not None:
-                json_file.parent.mkdir(parents=True, exist_ok=True)
-                json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+                _write_json(json_file, report)
             if png_file is not None:
                 generator.plot(weeks, png_file)
         except (ValueError, OSError) as error:
@@ -99,17 +131,26 @@ def describe(
                 _tell(f"wrote {file}")
 
 
-def _filled(files: Any, weeks: int) -> int:
-    """Run through `files` with a line of progress; returns how many weeks were generated."""
-    made = 0
+def _filled(files: Any, weeks: int) -> list[float]:
+    """Run through `files` with a line of progress; returns the seconds of each week that was generated."""
+    made: list[float] = []
     with counting_bar() as progress:
         task = progress.add_task("reading the grid", total=weeks, rate="")
         started = time.perf_counter()
-        for path, new in files:
-            made += new
-            rate = f"{60.0 * made / (time.perf_counter() - started):.1f} weeks/min" if made else ""
+        for path, seconds in files:
+            made += [seconds] if seconds else []
+            rate = f"{60.0 * len(made) / (time.perf_counter() - started):.1f} weeks/min" if made else ""
             progress.update(task, advance=1, description=path.name.removesuffix(".week.npz"), rate=rate)
     return made
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _folder_of_weeks(folder: Path) -> Path:
@@ -144,11 +185,17 @@ def _print_report(report: Mapping[str, Any]) -> None:
         console.print(table)
     survival = report.get("survival")
     if survival:
-        console.print(
-            f"do-nothing episodes that last a day: recorded {survival['recorded']:.0%}, generated "
-            f"{survival['generated']:.0%}, of {survival['episodes']} each",
-            markup=False,
-        )
+        rows = {name: survival[name] for name in ("recorded", "generated")}
+        rows |= {f"generated, month {month}": shares for month, shares in survival["months"].items()}
+        rows |= {f"whole weeks, month {month}": shares for month, shares in survival["whole_weeks"].items()}
+        table = Table("do nothing", "episodes", "survived", "95 % interval", "shortest")
+        for name, share in rows.items():
+            interval = f"{share['low']:.2f} to {share['high']:.2f}"
+            table.add_row(name, str(share["episodes"]), f"{share['survived']:.2f}", interval, str(share["shortest"]))
+        console.print(table)
+    if "reset_ms" in report:
+        times = ", ".join(f"{name.replace('_', ' ')} {ms:.1f} ms" for name, ms in report["reset_ms"].items())
+        console.print(f"reset, median processor time: {times}", markup=False, soft_wrap=True)
 
 
 def _tell(text: str) -> None:

@@ -14,11 +14,17 @@ GENERATE = ["scenarios", "generate", "--grid", "l2rpn_case14_sandbox", "--weeks"
 
 @pytest.fixture(scope="module")
 def weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("weeks")
-    result = CliRunner().invoke(app, [*GENERATE, "--out", str(out)])
+    out, file = tmp_path_factory.mktemp("weeks"), tmp_path_factory.mktemp("figures") / "new" / "figures.json"
+    result = CliRunner().invoke(app, [*GENERATE, "--out", str(out), "--json", str(file)])
     assert result.exit_code == 0, result.output
     assert "2 weeks generated, 0 were there" in result.stderr
-    assert result.stdout.strip() == str(out / "l2rpn_case14_sandbox" / "test-2-0")
+    folder = out / "l2rpn_case14_sandbox" / "test-2-0"
+    assert result.stdout.strip() == str(folder)
+    figures = json.loads(file.read_text())
+    sizes = [path.stat().st_size / 1e6 for path in folder.glob("*.npz")]
+    assert figures["mb_per_week"] == pytest.approx({"mean": sum(sizes) / 2, "max": max(sizes)})
+    assert (figures["weeks"], figures["generated"], figures["folder"]) == (2, 2, str(folder))
+    assert 0.0 < figures["seconds_per_week"]["mean"] <= figures["seconds_per_week"]["max"] < 10.0
     return out
 
 
@@ -42,9 +48,11 @@ def test_describe_writes_the_report_and_the_picture(weeks: Path, tmp_path: Path)
     )
     assert result.exit_code == 0, result.output
     assert "l2rpn_case14_sandbox: 2 generated weeks" in result.stdout
-    assert "do-nothing episodes that last a day" in result.stdout
+    assert "95 % interval" in result.stdout and "reset, median processor time: generated" in result.stdout
     found = json.loads(report.read_text())
     assert (found["grid"], found["weeks"]) == ("l2rpn_case14_sandbox", 2)
+    assert found["survival"]["generated"]["episodes"] == 2
+    assert found["reset_ms"].keys() == {"generated", "recorded_memory", "recorded_csv"}
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

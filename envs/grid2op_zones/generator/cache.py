@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 from grid2op_zones.config import GENERATED_WEEKS
 from grid2op_zones.generator.grid import GridModel, read_grid
 from grid2op_zones.generator.splits import split_weeks
-from grid2op_zones.generator.store import FORMAT, SUFFIX, week_name, write_weeks
+from grid2op_zones.generator.store import FORMAT, week_name, write_weeks
+from grid2op_zones.scenarios import WEEK_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,9 @@ def cache_folder(grid: str, split: str, weeks: int, seed: int, cache: str | Path
     return (default_cache() if cache is None else Path(cache)) / name / f"{split}-{weeks}-{seed}"
 
 
-def fill(grid: str, split: str, weeks: int, seed: int, cache: str | Path | None = None) -> Iterator[tuple[Path, bool]]:
-    """Generate what the folder of a split lacks; yields each week's file and whether it was generated here and now.
+def fill(grid: str, split: str, weeks: int, seed: int, cache: str | Path | None = None) -> Iterator[tuple[Path, float]]:
+    """Generate what the folder of a split lacks; yields each week's file and the processor seconds that it took to
+    generate, 0 if it was there or came from another process.
 
     Processes that fill one folder at the same time share the weeks among them. Weeks that others have begun are waited
     for at the end, and generated here where the other process was stopped.
@@ -62,7 +65,7 @@ def fill(grid: str, split: str, weeks: int, seed: int, cache: str | Path | None 
     paths = [folder / week_name(day, number) for day, number in wanted]
     missing = [k for k, path in enumerate(paths) if not path.exists()]
     for k in sorted(set(range(weeks)) - set(missing)):
-        yield paths[k], False
+        yield paths[k], 0.0
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,14 +80,16 @@ def fill(grid: str, split: str, weeks: int, seed: int, cache: str | Path | None 
                     others.append(k)
                     continue
                 try:
-                    made = not paths[k].exists()
-                    if made:
+                    seconds = 0.0
+                    if not paths[k].exists():
                         # reading the grid takes seconds, which another process may have made unnecessary
                         model = model or read_grid(str(Path(grid).resolve()) if Path(grid).is_dir() else grid)
+                        started = time.process_time()
                         list(write_weeks(model, [wanted[k]], folder))
+                        seconds = time.process_time() - started
                 finally:
                     fcntl.lockf(lock, fcntl.LOCK_UN, 1, k)
-                yield paths[k], made
+                yield paths[k], seconds
 
 
 def filled_folder(config: Mapping[str, Any]) -> Path:
@@ -97,7 +102,7 @@ def filled_folder(config: Mapping[str, Any]) -> Path:
     weeks = scenarios["weeks"] or GENERATED_WEEKS
     place = (config["grid"], scenarios["split"], weeks, scenarios["seed"], scenarios["path"])
     folder = cache_folder(*place)
-    present = len(list(folder.glob(f"[!.]*{SUFFIX}")))
+    present = len(list(folder.glob(f"[!.]*{WEEK_SUFFIX}")))
     if present < weeks:
         logger.warning(
             "generating %d %s weeks of %s into %s, up to 10 seconds each", weeks - present, place[1], place[0], folder

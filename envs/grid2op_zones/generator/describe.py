@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from grid2op_zones.generator.chronics import KEPT
 from grid2op_zones.generator.grid import GridModel, read_grid
-from grid2op_zones.generator.recorded import DAY
+from grid2op_zones.generator.recorded import DAY, open_grid
 from grid2op_zones.generator.store import list_weeks, read_week
-from grid2op_zones.generator.survival import EPISODE, do_nothing, make_env
+from grid2op_zones.generator.survival import EPISODE, do_nothing, make_env, reset_ms, wilson
 from grid2op_zones.generator.week import Week
 
 #: Generated weeks are compared with a recorded series that lies at most this many days of the year away.
 SEASON_DAYS = 31
+
+#: Resets that are timed; of those that parse csv files a tenth.
+RESETS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,22 +34,31 @@ class Sample:
     prod_p: np.ndarray
 
 
-def describe(folder: str | Path, episodes: int = 12) -> dict[str, Any]:
+def describe(
+    folder: str | Path, episodes: int = 12, months: Sequence[int] = (), resets: int = RESETS
+) -> dict[str, Any]:
     """The report on the weeks of ``folder``.
 
     Args:
         folder: Of weeks of one grid.
-        episodes: Do-nothing episodes on the generated weeks and on each recorded series; 0 for none.
+        episodes: Do-nothing episodes on the generated weeks, spread over them, and on all recorded series; 0 for none.
+        months: Months, from 1, in which weeks begin that those episodes are played on; none for all.
+        resets: Resets that are timed; 0 for none.
 
     Returns:
         JSON-able: ``grid``; ``weeks``, their number; ``months``, load over the pattern's mean by month; ``series``, for
         each recorded series its ``date``, its statistics (``recorded``), those of the ``weeks`` weeks of its season
         (``generated``, their mean, and ``spread``, lowest and highest) and the lowest and highest
-        ``load_shape_correlation``; ``survival``, shares of do-nothing episodes that last a day (``recorded``,
-        ``generated``, ``generated_by_month``), the ``shortest`` episodes and the number of ``episodes``.
+        ``load_shape_correlation``; ``survival``, do-nothing episodes of a day: ``recorded``, ``generated`` and, by the
+        month in which weeks begin, ``months``, each with ``episodes``, the share ``survived``, Wilson's 95 % interval
+        ``low`` and ``high`` and the ``shortest`` in steps, and ``whole_weeks``, the same by month for weeks that are
+        played from their first row to their last; ``reset_ms``, median processor time of a reset:
+        ``generated`` from weeks in memory, ``recorded_memory`` and ``recorded_csv``, from series in memory and as
+        Grid2Op reads them.
 
     Raises:
         WeekFileError: The folder holds no readable weeks.
+        ValueError: No week begins in ``months``.
     """
     weeks = [read_week(path) for path in list_weeks(folder)]
     grid = read_grid(weeks[0].grid)
@@ -68,7 +81,9 @@ def describe(folder: str | Path, episodes: int = 12) -> dict[str, Any]:
             }
         )
     if episodes:
-        report["survival"] = _survival(grid, folder, weeks, episodes)
+        report["survival"] = _survival(grid, folder, weeks, episodes, months)
+    if resets:
+        report["reset_ms"] = _reset_times(grid, folder, len(weeks), resets)
     return report
 
 
@@ -120,12 +135,12 @@ def plot(folder: str | Path, path: str | Path) -> Path:
             hours = np.arange(24) + 0.5
             load_axes.plot(hours, _hours(sample), label=name, **style)
             sun_axes.plot(hours, _hours(sample, grid.renewables.solar), label=name, **style)
-            wind = sample.prod_p[: 7 * DAY, grid.renewables.wind].sum(axis=1)
-            wind_axes.plot(np.arange(len(wind)) / DAY, wind, label=name, lw=0.7, **style)
+            wind = np.sort(sample.prod_p[:, grid.renewables.wind].sum(axis=1))
+            wind_axes.plot(wind, np.linspace(0, 1, len(wind)), label=name, **style)
             ramps = np.sort(np.abs(np.diff(sample.load_p.sum(axis=1))))
             ramp_axes.plot(ramps, np.linspace(0, 1, len(ramps)), label=name, **style)
     load_axes.set(title="load by hour of the day, working days", xlabel="hour", ylabel="MW")
-    wind_axes.set(title="wind", xlabel="day", ylabel="MW")
+    wind_axes.set(title="wind, distribution", xlabel="MW", ylabel="share below")
     sun_axes.set(title="solar by hour of the day, working days", xlabel="hour", ylabel="MW")
     ramp_axes.set(title="change of load in 5 minutes, distribution", xlabel="MW", ylabel="share below")
     for axes in (load_axes, wind_axes, sun_axes, ramp_axes):
@@ -147,34 +162,67 @@ def _months(grid: GridModel, weeks: Sequence[Week]) -> dict[str, float]:
     return {str(month): float(load / expected) for month, (load, expected) in sorted(sums.items())}
 
 
-def _survival(grid: GridModel, folder: str | Path, weeks: Sequence[Week], episodes: int) -> dict[str, Any]:
-    """Shares of do-nothing episodes that last a day; starts are spread over the series."""
+def _survival(
+    grid: GridModel, folder: str | Path, weeks: Sequence[Week], episodes: int, months: Sequence[int]
+) -> dict[str, Any]:
+    """Do-nothing episodes: on weeks from calm rows, as environments draw them, on recorded series from any row."""
     rng = np.random.default_rng(0)
-    env = make_env(grid.name, folder)
-    order = rng.permutation(np.resize(np.arange(len(weeks)), episodes))
+    chosen = [k for k, week in enumerate(weeks) if not months or week.date.month in months]
+    if not chosen:
+        raise ValueError(f"{folder}: no week begins in the months {list(months)}")
+    order = rng.permutation(np.resize(chosen, episodes))
     starts = []
     for k in order:
         calm = weeks[k].calm_rows()
         calm = calm[calm < len(weeks[k].load_p) - EPISODE]
         starts.append((int(k), int(rng.choice(calm)) if calm.size else 0))
+    whole = sorted({int(k) for k in order})
+    env = make_env(grid.name, folder)
     lasted = do_nothing(env, starts)
+    of_weeks = np.concatenate([do_nothing(env, [(k, 0)], len(weeks[k].load_p) - 1) for k in whole])
     env.close()
-    months: dict[str, list[int]] = {}
-    for (k, _), steps in zip(starts, lasted, strict=True):
-        months.setdefault(str(weeks[k].date.month), []).append(int(steps))
 
     env = make_env(grid.name)
     rows = [len(series.load_p) for series in grid.recorded]
     own = [(int(k), int(rng.integers(0, rows[k] - EPISODE))) for k in np.resize(np.arange(len(rows)), episodes)]
     recorded = do_nothing(env, own)
     env.close()
+    month_of = np.array([weeks[k].date.month for k, _ in starts])
+    month_of_week = np.array([weeks[k].date.month for k in whole])
+    lengths = np.array([len(weeks[k].load_p) - 1 for k in whole])
     return {
-        "recorded": float((recorded == EPISODE).mean()),
-        "generated": float((lasted == EPISODE).mean()),
-        "generated_by_month": {m: float(np.mean(np.array(v) == EPISODE)) for m, v in sorted(months.items())},
-        "shortest": {"recorded": int(recorded.min()), "generated": int(lasted.min())},
-        "episodes": episodes,
+        "recorded": _shares(recorded, EPISODE),
+        "generated": _shares(lasted, EPISODE),
+        "months": {str(m): _shares(lasted[month_of == m], EPISODE) for m in sorted(set(month_of.tolist()))},
+        "whole_weeks": {
+            str(m): _shares(of_weeks[month_of_week == m], lengths[month_of_week == m])
+            for m in sorted(set(month_of_week.tolist()))
+        },
     }
+
+
+def _shares(lasted: np.ndarray, steps: int | np.ndarray) -> dict[str, Any]:
+    survived = int((lasted >= steps).sum())
+    low, high = wilson(survived, len(lasted))
+    return {
+        "episodes": len(lasted),
+        "survived": survived / len(lasted),
+        "low": low,
+        "high": high,
+        "shortest": int(lasted.min()),
+    }
+
+
+def _reset_times(grid: GridModel, folder: str | Path, weeks: int, resets: int) -> dict[str, float]:
+    found = {}
+    for name, env, count, series in (
+        ("generated", make_env(grid.name, folder), resets, min(weeks, KEPT)),
+        ("recorded_memory", make_env(grid.name), resets, len(grid.recorded)),
+        ("recorded_csv", open_grid(grid.name), max(1, resets // 10), 1),
+    ):
+        found[name] = reset_ms(env, count, series)
+        env.close()
+    return found
 
 
 def _hours(sample: Sample, units: np.ndarray | None = None) -> np.ndarray:

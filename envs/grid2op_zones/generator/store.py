@@ -20,11 +20,10 @@ import pyarrow as pa
 
 from grid2op_zones.generator.grid import GridModel
 from grid2op_zones.generator.week import RESOLUTION, Week, generate
+from grid2op_zones.scenarios import WEEK_SUFFIX
 
 #: Version of the files' layout and of the generator: series of different versions differ.
 FORMAT = 1
-
-SUFFIX = ".week.npz"
 
 _CODEC = pa.Codec("zstd", compression_level=9)
 
@@ -39,7 +38,7 @@ class WeekFileError(ValueError):
 
 def week_name(day: date, seed: int) -> str:
     """File name of a week; names sort by date, then by seed."""
-    return f"{day.isoformat()}_{seed:010d}{SUFFIX}"
+    return f"{day.isoformat()}_{seed:010d}{WEEK_SUFFIX}"
 
 
 def write_week(folder: str | Path, week: Week) -> Path:
@@ -129,9 +128,9 @@ def list_weeks(folder: str | Path) -> list[Path]:
     Raises:
         WeekFileError: The folder is missing or holds none.
     """
-    paths = sorted(path for path in Path(folder).glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    paths = sorted(path for path in Path(folder).glob(f"*{WEEK_SUFFIX}") if not path.name.startswith("."))
     if not paths:
-        raise WeekFileError(f"{folder}: no folder of generated weeks (no file *{SUFFIX} in it)")
+        raise WeekFileError(f"{folder}: no folder of generated weeks (no file *{WEEK_SUFFIX} in it)")
     return paths
 
 

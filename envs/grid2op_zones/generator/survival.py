@@ -1,7 +1,8 @@
-"""How long a grid lasts when nothing is done."""
+"""How long a grid lasts when nothing is done, and how long its reset takes."""
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from grid2op_zones.simulator import NO_OPPONENT
 
 #: Steps of an episode, a day.
 EPISODE = 287
+
+#: Quantile of the normal distribution for intervals of 95 %.
+NORMAL_95 = 1.959964
 
 
 def make_env(name: str, folder: str | Path | None = None) -> Any:
@@ -75,3 +79,29 @@ def do_nothing(env: Any, starts: Sequence[tuple[int, int]], steps: int = EPISODE
                 step += 1
         lasted.append(step)
     return np.array(lasted)
+
+
+def wilson(survived: int, episodes: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, as if episodes were independent; (0, 1) of none."""
+    if episodes == 0:
+        return 0.0, 1.0
+    share, z2 = survived / episodes, NORMAL_95**2
+    middle = (share + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = NORMAL_95 / (1 + z2 / episodes) * np.sqrt(share * (1 - share) / episodes + z2 / (4 * episodes**2))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def reset_ms(env: Any, resets: int, series: int) -> float:
+    """Median processor time of ``resets`` resets, ms, which other work on the machine does not lengthen.
+
+    They go through the first ``series`` series, each of which is read before.
+    """
+    times = []
+    for k in range(-series, resets):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            started = time.process_time()
+            env.reset(seed=k % 1000, options={"time serie id": k % series})
+        if k >= 0:
+            times.append(1000.0 * (time.process_time() - started))
+    return float(np.median(times))
