@@ -19,6 +19,16 @@ COMMANDS = {
         "evaluate",
         "Compare trained policies and rule-based dispatchers on held-out episodes.",
     ),
+    "record": (
+        "rllib_mafql.cli.record",
+        "record",
+        "Record what behaviour policies do, for offline training.",
+    ),
+    "data": (
+        "rllib_mafql.cli.data",
+        "app",
+        "Describe recorded data, and exchange them with Minari.",
+    ),
     "scenarios": (
         "rllib_mafql.cli.scenarios",
         "app",

@@ -32,8 +32,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="AGENT...",
-            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint or run "
-            "folder. A MAFQL checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them.",
+            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint or "
+            "run folder. A MAFQL checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them.",
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 20,
@@ -57,7 +57,7 @@ def evaluate(
     """Let agents play the same held-out episodes, and compare them in a table."""
     with reported():
         try:
-            overrides = {} if config is None else _read_overrides(config)
+            overrides = {} if config is None else read_overrides(config)
             specs, notes = resolve_agents(
                 agents, find_checkpoint=find_checkpoint, grid=grid, overrides=overrides, flow_steps=flow_steps
             )
@@ -131,7 +131,8 @@ def run_and_report(
     return len(failed)
 
 
-def _read_overrides(text: str) -> dict[str, Any]:
+def read_overrides(text: str) -> dict[str, Any]:
+    """The mapping that --config gives, as text or in a file; InputError if it is none."""
     path = Path(text)
     if path.suffix not in (".json", ".yaml", ".yml"):
         return parse_mapping(text, "--config")

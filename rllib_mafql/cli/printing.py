@@ -1,0 +1,32 @@
+"""How the commands on recorded data print: the table of who played, and lines beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def mix_table(mixes: list[dict[str, Any]]) -> Table:
+    """Episodes by who played them, one order of policies a row; `mixes` is from `Tally.report`."""
+    table = Table("played by", box=None, pad_edge=False)
+    for name in ("steps", "episodes", "whole", "survived", "score", "return"):
+        table.add_column(name, justify="right")
+    for mix in mixes:
+        numbers = [f"{mix[name]:,}" for name in ("rows", "episodes", "whole_episodes")]
+        means = (("survival", "{:.0%}"), ("mean_score", "{:.3f}"), ("mean_return", "{:.1f}"))
+        numbers += ["-" if mix[name] is None else text.format(mix[name]) for name, text in means]
+        table.add_row(", then ".join(mix["policies"]), *numbers)
+    return table
+
+
+def wide_console() -> Console:
+    """For the output proper; where it is no terminal, there is nothing to fit into."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def tell(text: str) -> None:
+    """A line on stderr."""
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
