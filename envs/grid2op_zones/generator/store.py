@@ -23,7 +23,7 @@ from grid2op_zones.generator.week import RESOLUTION, Week, generate
 from grid2op_zones.scenarios import WEEK_SUFFIX
 
 #: Version of the files' layout and of the generator: series of different versions differ.
-FORMAT = 1
+FORMAT = 2
 
 _CODEC = pa.Codec("zstd", compression_level=9)
 
