@@ -96,7 +96,8 @@ class MAFQLConfig(AlgorithmConfig):
         self.q_coeff = 1.0               # students: - Q(o, mu) / mean|Q|
         self.conservatism = "counterfactual"  # or "joint": sample the action of one agent, or of all
         self.num_random_actions = 1      # uniform samples in the conservative term, beside the policies'
-        self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|y|); None: equally
+        self.zero_noise_fraction = 0.5   # share of rows on which students and teacher start from z = 0, not from noise
+        self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|G|); None: equally
 
         # Policies.
         self.flow_steps = 1              # Euler steps of the students, 1 to 5
@@ -160,6 +161,7 @@ class MAFQLConfig(AlgorithmConfig):
         q_coeff: Any = _UNSET,
         conservatism: str = _UNSET,
         num_random_actions: int = _UNSET,
+        zero_noise_fraction: float = _UNSET,
         advantage_temperature: float | None = _UNSET,
         flow_steps: int = _UNSET,
         teacher_flow_steps: int = _UNSET,
@@ -231,7 +233,14 @@ class MAFQLConfig(AlgorithmConfig):
             Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
             values = [v for _, v in value] if isinstance(value, (list, tuple)) else [value]
             self._require(name, all(v is not None and v >= 0 for v in values), "0 or greater")
-        for name in ("behavior_fraction", "takeover_fraction", "own_cloning_weight", "offline_fraction", "tau"):
+        for name in (
+            "behavior_fraction",
+            "takeover_fraction",
+            "own_cloning_weight",
+            "offline_fraction",
+            "zero_noise_fraction",
+            "tau",
+        ):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("gamma", 0 <= self.gamma < 1, "at least 0 and less than 1")
         self._require("behavior_noise", self.behavior_noise >= 0, "0 or greater")

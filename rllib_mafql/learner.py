@@ -77,7 +77,9 @@ class MAFQLLearner(TorchLearner):
         b = batch[CRITIC]
         o, a = b["obs"], b["actions"]
         c = {name: float(schedule.get_current_value()) for name, schedule in self._coefficients.items()}
-        z = torch.randn_like(a)
+        # Part of the rows start from z = 0, where the policies start when they do not explore: of so many dimensions,
+        # noise never comes near it.
+        z = torch.randn_like(a) * (torch.rand_like(a[:, :1]) >= self.config.zero_noise_fraction)
         zero = o.new_zeros(())
 
         mu = self._student_actions(o, z)
@@ -132,7 +134,7 @@ class MAFQLLearner(TorchLearner):
         if self.config.advantage_temperature is not None:
             with torch.no_grad():
                 q_policy = q_net(embedding, mu).mean(0)
-                weight = losses.advantage_weights(y, q_policy, self.config.advantage_temperature)
+                weight = losses.advantage_weights(b["returns"], q_policy, self.config.advantage_temperature)
         return loss, embedding.detach(), weight
 
     def _cloning_weight(self, behavior: Tensor, advantage: Tensor | None) -> Tensor:

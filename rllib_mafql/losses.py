@@ -40,16 +40,16 @@ def behavior_cloning_loss(mu: Tensor, a: Tensor, weight: Tensor | None = None) -
     return _mean_square(mu - a, weight)
 
 
-def advantage_weights(y: Tensor, q_policy: Tensor, temperature: float, largest: float = 10.0) -> Tensor:
-    """exp((y - Q(o, mu)) / (temperature * mean|y|)) (B,), at most `largest` and with mean 1 over the batch.
+def advantage_weights(returns: Tensor, q_policy: Tensor, temperature: float, largest: float = 10.0) -> Tensor:
+    """exp((G - Q(o, mu)) / (temperature * mean|G|)) (B,), at most `largest` and with mean 1 over the batch.
 
-    The n-step target is the value of what was done: what came of an action tells more than how Q varies with it.
+    What came of an action tells more than how Q varies with it: a grid that was lost an hour later was lost by then.
 
-    y: (n-step) targets of Q (B,). q_policy: values (B,) of the students' actions.
+    returns: G (B,), discounted returns of the recorded play. q_policy: values (B,) of the students' actions.
     """
-    advantage = (y - q_policy) / (temperature * y.abs().mean().clamp_min(1e-6))
+    advantage = (returns - q_policy) / (temperature * returns.abs().mean().clamp_min(1e-6))
     weight = advantage.clamp(max=torch.log(torch.tensor(largest)).item()).exp().detach()
-    return weight / weight.mean()
+    return weight / weight.mean().clamp_min(1e-6)
 
 
 def td_target(reward: Tensor, discount: Tensor, q_next: Tensor, bounds: tuple[float, float] | None = None) -> Tensor:

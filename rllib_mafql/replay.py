@@ -35,7 +35,7 @@ class Returns(NamedTuple):
     rewards: np.ndarray  # (T,) float32 discounted sums of up to n rewards
     discounts: np.ndarray  # (T,) float32 discount of the value that follows; 0 after a termination
     ahead: np.ndarray  # (T,) int: how many rows ahead the observation lies that this value belongs to
-    to_go: np.ndarray  # (T,) float32 discounted sum of all rewards to the end of the fragment
+    to_go: np.ndarray  # (T,) float32 discounted sum of all rewards; past a cut or truncation, of the fragment's mean
 
 
 class Statistics(NamedTuple):
@@ -64,7 +64,8 @@ def n_step_returns(rewards: np.ndarray, terminated: bool, gamma: float, n: int) 
     discounts = gamma**ahead
     if terminated:
         discounts[np.arange(steps) + ahead == steps] = 0.0
-    to_go, following = np.empty(steps), 0.0
+    # An episode that goes on, unseen, is taken to go on as it went: sums that stop there would call its end a failure.
+    to_go, following = np.empty(steps), 0.0 if terminated else float(np.mean(rewards)) / (1.0 - gamma)
     for t in range(steps - 1, -1, -1):
         to_go[t] = following = rewards[t] + gamma * following
     return Returns(sums.astype(np.float32), discounts.astype(np.float32), ahead, to_go.astype(np.float32))

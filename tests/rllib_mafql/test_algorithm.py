@@ -118,7 +118,7 @@ def test_each_objective_alone_moves_only_its_own_modules(off, moving):
 @pytest.mark.parametrize(
     "variant",
     [
-        {"advantage_temperature": 0.1, "conservatism": "joint"},
+        {"advantage_temperature": 0.1, "conservatism": "joint", "zero_noise_fraction": 0.0},
         {"flow_steps": 3, "teacher_flow_steps": 1, "num_critics": 3, "hidden_layers": 1},
         {"behavior_fraction": 0.5, "takeover_fraction": 0.5, "takeover_horizon": 5},
     ],

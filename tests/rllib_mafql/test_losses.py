@@ -75,8 +75,8 @@ def test_q_loss_is_free_of_the_scale_of_rewards():
 
 
 def test_advantage_weights_favour_better_actions_and_are_bounded():
-    y, q_policy = torch.tensor([2.0, 2.0, 2.0]), torch.tensor([2.0, 3.0, -50.0])
-    weights = losses.advantage_weights(y, q_policy, temperature=1.0, largest=10.0)
+    returns, q_policy = torch.tensor([2.0, 2.0, 2.0]), torch.tensor([2.0, 3.0, -50.0])
+    weights = losses.advantage_weights(returns, q_policy, temperature=1.0, largest=10.0)
     raw = torch.tensor([1.0, math.exp(-0.5), 10.0])
     assert torch.allclose(weights, raw / raw.mean())
 

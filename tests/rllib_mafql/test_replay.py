@@ -114,12 +114,14 @@ def test_n_step_returns_by_hand():
     assert found.rewards.tolist() == [1 + 1, 2 + 2, 4 + 4, 8]
     assert found.discounts.tolist() == [0.25, 0.25, 0.25, 0.5]  # a cut or truncation keeps the value that follows
     assert found.ahead.tolist() == [2, 2, 2, 1]
-    assert found.to_go.tolist() == [1 + 1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8]
+    beyond = (1 + 2 + 4 + 8) / 4 / (1 - 0.5)  # the mean reward for ever
+    assert found.to_go.tolist() == [4 + beyond / 16, 6 + beyond / 8, 8 + beyond / 4, 8 + beyond / 2]
 
 
 def test_nothing_follows_a_termination():
     found = n_step_returns(np.array([1, 2, 4, 8], np.float32), terminated=True, gamma=0.5, n=2)
     assert found.discounts.tolist() == [0.25, 0.25, 0.0, 0.0]
+    assert found.to_go.tolist() == [4.0, 6.0, 8.0, 8.0]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.integers(1, 12), st.booleans())
@@ -129,6 +131,7 @@ def test_n_step_returns_are_the_plain_sums(rewards, n, terminated):
     for t in range(steps):
         k = min(n, steps - t)
         assert found.rewards[t] == pytest.approx(sum(gamma**i * rewards[t + i] for i in range(k)), abs=1e-4)
-        assert found.to_go[t] == pytest.approx(sum(gamma**i * r for i, r in enumerate(rewards[t:])), abs=1e-4)
+        beyond = 0.0 if terminated else gamma ** (steps - t) * np.mean(rewards) / (1 - gamma)
+        assert found.to_go[t] == pytest.approx(sum(gamma**i * r for i, r in enumerate(rewards[t:])) + beyond, abs=1e-4)
         over = terminated and t + k == steps
         assert found.discounts[t] == pytest.approx(0.0 if over else gamma**k)
