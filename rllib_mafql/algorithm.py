@@ -89,8 +89,8 @@ class MAFQLConfig(AlgorithmConfig):
         # fmt: off
         # The objectives.
         self.flow_matching_coeff = 1.0   # teacher: flow matching on recorded joint actions
-        self.distillation_coeff = 1.0    # students: distance to the teacher's actions
-        self.bc_coeff = 0.3              # students: distance to recorded actions
+        self.distillation_coeff = 0.1    # students: distance to the teacher's actions
+        self.bc_coeff = 0.1              # students: distance to recorded actions
         self.td_coeff = 1.0              # critic: TD error
         self.conservative_coeff = 0.1    # critic: conservatism
         self.q_coeff = 1.0               # students: - Q(o, mu) / mean|Q|
@@ -102,6 +102,7 @@ class MAFQLConfig(AlgorithmConfig):
         # Policies.
         self.flow_steps = 1              # Euler steps of the students, 1 to 5
         self.teacher_flow_steps = 5      # Euler steps of the teacher, 1 to 5
+        self.average_tau = 0.005         # share by which the averaged weights, which act, follow the trained ones
         self.execution = "decentralized"  # or "centralized": the teacher acts on the joint observation
         self.actor_hidden = 256          # width of the students' layers
         self.teacher_hidden = 256        # width of the teacher's layers
@@ -165,6 +166,7 @@ class MAFQLConfig(AlgorithmConfig):
         advantage_temperature: float | None = _UNSET,
         flow_steps: int = _UNSET,
         teacher_flow_steps: int = _UNSET,
+        average_tau: float = _UNSET,
         execution: str = _UNSET,
         actor_hidden: int = _UNSET,
         teacher_hidden: int = _UNSET,
@@ -239,6 +241,7 @@ class MAFQLConfig(AlgorithmConfig):
             "own_cloning_weight",
             "offline_fraction",
             "zero_noise_fraction",
+            "average_tau",
             "tau",
         ):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")

@@ -63,12 +63,13 @@ class MAFQLLearner(TorchLearner):
         """Gives every network the mean and standard deviation of joint observations and joint actions."""
         obs_mean, obs_std, act_mean, act_std = (torch.as_tensor(x, device=self._device) for x in statistics)
         act_std = act_std.clamp_min(MIN_ACTION_STD)
-        for network in (self._critic.q, self._critic.target_q, self._teacher.field):
+        for network in (self._critic.q, self._critic.target_q, self._teacher.field, self._teacher.average):
             network.normalizer.fit(obs_mean, obs_std)
             network.action_normalizer.fit(act_mean, act_std)
         for student, own, act in zip(self._students, self._obs_slices, self._action_slices, strict=True):
-            student.field.normalizer.fit(obs_mean[own], obs_std[own])
-            student.field.action_normalizer.fit(act_mean[act], act_std[act])
+            for field in (student.field, student.average):
+                field.normalizer.fit(obs_mean[own], obs_std[own])
+                field.action_normalizer.fit(act_mean[act], act_std[act])
 
     # Objectives ------------------------------------------------------------------------------------------------
 
@@ -210,6 +211,8 @@ class MAFQLLearner(TorchLearner):
         self.compute_gradients(loss_per_module)
         self.apply_gradients({})
         self._critic.update_target(self.config.tau)
+        for policy in (*self._students, self._teacher):
+            policy.update_average(self.config.average_tau)
         self._updates += 1
         return {}, loss_per_module, {}
 

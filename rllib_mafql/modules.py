@@ -32,6 +32,9 @@ class FlowPolicy(TorchRLModule):
     `forward_inference` starts from z = 0 and is deterministic, `forward_exploration` draws z. Both take
     {"obs": (B, d)} and return {"actions": (B, m)} in [-1, 1].
 
+    What acts is a moving average of the trained weights (`average`), since single updates move the policy about more
+    than they improve it. Modules that only act (`inference_only`) hold the average alone, as their `field`.
+
     model_config: hidden, layers, flow_steps.
     """
 
@@ -47,20 +50,41 @@ class FlowPolicy(TorchRLModule):
             hidden=self.model_config["hidden"],
             layers=self.model_config["layers"],
         )
+        self.average: Any = None
+        if not self.inference_only:
+            self.average = copy.deepcopy(self.field).requires_grad_(False)
 
     def act(self, o: Tensor, z: Tensor) -> Tensor:
-        """Actions (B, m) for observations (B, d) and noise (B, m), differentiable."""
+        """Actions (B, m) of the trained weights for observations (B, d) and noise (B, m), differentiable."""
         return self.field.integrate(o, z, self.flow_steps)
+
+    def act_on_average(self, o: Tensor, z: Tensor) -> Tensor:
+        """Actions (B, m) of the averaged weights."""
+        return (self.average or self.field).integrate(o, z, self.flow_steps)
+
+    @torch.no_grad()
+    def update_average(self, tau: float) -> None:
+        """Moves the averaged weights the share tau of the way to the trained ones."""
+        if self.average is not None:
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.field.parameters()), tau)
+
+    def get_state(self, *args: Any, inference_only: bool = False, **kwargs: Any) -> dict[str, Any]:
+        """All weights, or with `inference_only` the average, in the place where modules that only act have it."""
+        state = super().get_state(*args, inference_only=False, **kwargs)
+        if not inference_only or self.average is None:
+            return state
+        return {f"field.{name.removeprefix('average.')}": v for name, v in state.items() if name.startswith("average.")}
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         o = batch[Columns.OBS]
         with torch.no_grad():
-            return {Columns.ACTIONS: self.act(o, o.new_zeros(len(o), self.field.action_size))}
+            return {Columns.ACTIONS: self.act_on_average(o, o.new_zeros(len(o), self.field.action_size))}
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         o = batch[Columns.OBS]
         with torch.no_grad():
-            return {Columns.ACTIONS: self.act(o, torch.randn(len(o), self.field.action_size, device=o.device))}
+            z = torch.randn(len(o), self.field.action_size, device=o.device)
+            return {Columns.ACTIONS: self.act_on_average(o, z)}
 
 
 class JointCritic(TorchRLModule):

@@ -24,7 +24,13 @@ def ray_instance():
 
 
 def config(**training):
-    small = {"actor_hidden": 64, "teacher_hidden": 64, "critic_hidden": 64, "train_batch_size_per_learner": 128}
+    small = {
+        "actor_hidden": 64,
+        "teacher_hidden": 64,
+        "critic_hidden": 64,
+        "train_batch_size_per_learner": 128,
+        "average_tau": 0.05,
+    }
     data = {"warm_start_steps": 1000, "num_updates": 50, "gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0)}
     return (
         MAFQLConfig()
@@ -149,6 +155,25 @@ def test_centralized_execution_plays_the_teacher():
         assert np.allclose(fragment.actions, teacher.numpy(), atol=1e-6)
     finally:
         algorithm.stop()
+
+
+def test_runners_act_on_averaged_weights():
+    algorithm = config(warm_start_steps=200, num_updates=5, average_tau=0.1).build_algo()
+    try:
+        start = weights(algorithm)
+        algorithm.train()
+        learned = weights(algorithm)
+        acting = algorithm.env_runner.module["left"].get_state()
+    finally:
+        algorithm.stop()
+    name = "trunk.1.weight"
+    assert set(acting) == {k.removeprefix("left/") for k in learned if k.startswith("left/field.")}
+    assert np.array_equal(acting[f"field.{name}"], learned[f"left/average.{name}"])
+    # five steps towards weights on the way to the trained ones: nearer to the start than those
+    moved, total = (
+        np.abs(learned[f"left/{part}.{name}"] - start[f"left/field.{name}"]).sum() for part in ("average", "field")
+    )
+    assert 0.05 * total < moved < 0.6 * total
 
 
 def test_coefficients_follow_their_schedules():

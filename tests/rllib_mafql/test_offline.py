@@ -23,7 +23,13 @@ def ray_instance():
 
 
 def config(**training):
-    small = {"actor_hidden": 64, "teacher_hidden": 64, "critic_hidden": 64, "train_batch_size_per_learner": 128}
+    small = {
+        "actor_hidden": 64,
+        "teacher_hidden": 64,
+        "critic_hidden": 64,
+        "train_batch_size_per_learner": 128,
+        "average_tau": 0.05,
+    }
     values = {"gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0), "num_updates": 50, "bc_coeff": 0.0}
     weights = {"distillation_coeff": 0.1, "conservative_coeff": 0.01}
     return (
