@@ -5,7 +5,7 @@
 # Each does all the set-up itself, in .venv. PYTHON=... picks the interpreter.
 
 EXAMPLE ?= tuned_examples/case118_mafql.yaml
-EPISODES ?= 20
+EPISODES ?= 24
 RIVALS ?= do_nothing proportional_zones qp_zones
 NAME = $(basename $(notdir $(EXAMPLE)))
 BIN = .venv/bin
