@@ -295,7 +295,7 @@ def test_zone_policies_keep_a_grid_alive_that_nothing_does_not(env):
         assert not policy.counts.total()
 
 
-@pytest.mark.parametrize(("name", "near"), [("qp_zones", "qp_zones"), ("donothing", "do_nothing"), ("QP", "qp")])
+@pytest.mark.parametrize(("name", "near"), [("qp_zone", "qp_zones"), ("donothing", "do_nothing"), ("QP", "qp")])
 def test_unknown_name(env, name, near):
     with pytest.raises(ValueError, match=f"unknown name '{name}'; the nearest is '{near}'"):
         make_policy(env, name)
