@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rllib_mafql.algorithm import MAFQL, MAFQLConfig
+    from rllib_mafql.algorithm import MAFQL
+    from rllib_mafql.config import MAFQLConfig
 
 __version__ = "0.1.0"
 __all__ = ["MAFQL", "MAFQLConfig", "register"]
@@ -34,7 +35,8 @@ def _make_env(config: Any) -> Any:
 
 def __getattr__(name: str) -> Any:
     if name in ("MAFQL", "MAFQLConfig"):
-        value = getattr(importlib.import_module("rllib_mafql.algorithm"), name)
+        module = "algorithm" if name == "MAFQL" else "config"
+        value = getattr(importlib.import_module(f"rllib_mafql.{module}"), name)
         register()
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,25 +26,11 @@ from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME, EnvRunner
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import (
-    EPISODE_LEN_MAX,
-    EPISODE_LEN_MEAN,
-    EPISODE_LEN_MIN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
-    NUM_AGENT_STEPS_SAMPLED,
-    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
-    SAMPLE_TIMER,
-    WEIGHTS_SEQ_NO,
-)
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_mafql.behavior import Behaviors
+from rllib_mafql.metrics import log_episode, log_steps
 from rllib_mafql.modules import TEACHER, slices_of
 from rllib_mafql.offline.recorder import Recorder, unique_prefix
 from rllib_mafql.replay import Fragment
@@ -217,7 +203,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             fragments, steps = self._roll(num_timesteps, num_episodes, explore, random_actions, behavior)
         if num_episodes is not None:
             self._obs = None
-        self._log_steps(steps)
+        log_steps(self.metrics, self.agents, steps)
+        self.num_env_steps_sampled_lifetime += steps
         return [Rollout(fragments, steps, len(self.agents))]
 
     def _roll(
@@ -245,7 +232,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 if terminated or truncated:
                     fragments.append(slot.cut(obs, terminated))
                     self._record(slot, obs, terminated, truncated)
-                    self._log_episode(slot, infos)
+                    log_episode(self.metrics, slot, infos, self._smoothing)
                     episodes += 1
                     obs = self._begin(slot, behavior)
                 elif slot.takeover == slot.length:
@@ -346,34 +333,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     # Metrics ---------------------------------------------------------------------------------------------------
 
-    def _log_steps(self, steps: int) -> None:
-        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
-        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, steps, reduce="lifetime_sum", with_throughput=True)
-        self.metrics.log_value(NUM_EPISODES, 0, reduce="sum")
-        for agent in self.agents:
-            self.metrics.log_value((NUM_AGENT_STEPS_SAMPLED, agent), steps, reduce="sum")
-            self.metrics.log_value((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent), steps, reduce="lifetime_sum")
-        self.num_env_steps_sampled_lifetime += steps
-
-    def _log_episode(self, slot: Slot, infos: dict[str, Any]) -> None:
-        """The learned policy's episodes under RLlib's names; those with a behaviour policy under behavior/."""
-        share = self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)
-        window = max(1, math.ceil(share))
-        own = slot.own
-        group = () if own else ("behavior",)
-        self.metrics.log_value(NUM_EPISODES, 1, reduce="sum")
-        self.metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
-        means = {EPISODE_RETURN_MEAN: slot.total, EPISODE_LEN_MEAN: slot.length}
-        means |= infos.get(self.agents[0], {}).get("episode_metrics", {})
-        for name, value in means.items():
-            self.metrics.log_value((*group, name), value, window=window)
-        extremes = {
-            "min": {EPISODE_RETURN_MIN: slot.total, EPISODE_LEN_MIN: slot.length},
-            "max": {EPISODE_RETURN_MAX: slot.total, EPISODE_LEN_MAX: slot.length},
-        }
-        for reduce, values in extremes.items():
-            for name, value in values.items():
-                self.metrics.log_value((*group, name), value, reduce=reduce, window=window)
+    @property
+    def _smoothing(self) -> int:
+        """Episodes that this runner's means are taken over."""
+        return max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)))
 
     def get_metrics(self) -> Any:
         """Metrics since the last call."""

@@ -24,6 +24,11 @@ COMMANDS = {
         "record",
         "Record what behaviour policies do, for offline training.",
     ),
+    "bench": (
+        "rllib_mafql.bench.cli",
+        "app",
+        "Measure what the parts of MAFQL cost.",
+    ),
     "data": (
         "rllib_mafql.cli.data",
         "app",

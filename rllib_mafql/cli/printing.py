@@ -1,4 +1,4 @@
-"""How the commands on recorded data print: the table of who played, and lines beside it."""
+"""How the `mafql` commands print: tables on stdout, lines beside them on stderr."""
 
 from __future__ import annotations
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from rllib_mafql import MAFQLConfig
     from rllib_mafql.cli.recording import Interface
 
-MAX_ROWS = 2_000  # steps in a file: what a kill can lose, for each worker, beside the episode under way
-
 
 def record(
     steps: Annotated[int, typer.Option(min=1, help="Steps that the folder holds at the end, in all.")],
@@ -50,6 +48,10 @@ def record(
         str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray workers of one CPU each.")] = 2,
+    file_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps in a file: what a kill can lose of each worker's.", show_default="2000"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws; default: another one each time.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files in DIR that cannot be read.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
@@ -66,7 +68,7 @@ def record(
         from rllib_mafql.offline import RecordingError
 
         weights = parse_policies(policy)
-        settings = build_config(weights, noise, random_start, env_config(grid, config), workers, out)
+        settings = build_config(weights, noise, random_start, env_config(grid, config), workers, out, file_rows)
         seed = int.from_bytes(os.urandom(4)) if seed is None else seed
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,13 @@ def env_config(grid: str, overrides: str | None) -> dict[str, Any]:
 
 
 def build_config(
-    weights: dict[str, float], noise: float, random_start: float, env: dict[str, Any], workers: int, out: Path
+    weights: dict[str, float],
+    noise: float,
+    random_start: float,
+    env: dict[str, Any],
+    workers: int,
+    out: Path,
+    file_rows: int | None,
 ) -> MAFQLConfig:
     """What the workers' env runners are made from."""
     from rllib_mafql import MAFQLConfig
@@ -140,7 +148,7 @@ def build_config(
     )
     settings.env_runners(num_env_runners=workers, num_envs_per_env_runner=1)
     settings.offline_data(
-        output=str(out.resolve()), output_config={"prefix": unique_prefix("rec")}, output_max_rows_per_file=MAX_ROWS
+        output=str(out.resolve()), output_config={"prefix": unique_prefix("rec")}, output_max_rows_per_file=file_rows
     )
     try:
         settings.validate()
@@ -152,14 +160,10 @@ def build_config(
 def rows_in(folder: Path, skip_bad: bool) -> tuple[int, int]:
     """Rows and files of the recording in a folder, which may be empty; RecordingError if a file is bad."""
     from rllib_mafql.offline import open_recording
+    from rllib_mafql.offline.files import recorded_files
 
     files = recorded_files(folder)
     return (open_recording(str(folder), skip_bad).rows, len(files)) if files else (0, 0)
-
-
-def recorded_files(folder: Path) -> list[Path]:
-    """The recording's files in a folder, those that cannot be read included."""
-    return [path for path in folder.rglob("*.parquet") if not path.name.startswith(".")]
 
 
 def _record(
@@ -237,6 +241,7 @@ def _signals() -> Iterator[list[int]]:
 def check_interface(folder: Path, interface: Interface, skip_bad: bool) -> None:
     """Raises RecordingError if what the folder holds was recorded on another grid or zone map."""
     from rllib_mafql.offline import open_recording
+    from rllib_mafql.offline.files import recorded_files
 
     if recorded_files(folder):
         open_recording(str(folder), skip_bad).check(*interface)
@@ -251,6 +256,7 @@ def make_report(folder: Path, skip_bad: bool, resumed: int, seconds: float, work
         `rllib_mafql.offline.summary`); resumed_steps: what was there before; skipped: bad file -> what is wrong.
     """
     from rllib_mafql.offline import open_recording
+    from rllib_mafql.offline.files import recorded_files
     from rllib_mafql.offline.summary import summarize
 
     if not recorded_files(folder):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
+from rllib_mafql.cli.printing import tell, wide_console
 
 app = typer.Typer(
     help="Weeks of load, wind, sun and dispatch, generated from what ships with Grid2Op.",
@@ -71,7 +71,7 @@ def generate(
         text = f"{len(seconds)} weeks generated, {weeks - len(seconds)} were there; {sum(sizes):.1f} MB"
         if seconds:
             text += f"; of processor time {_mean(seconds):.2f} s a week, at most {max(seconds):.2f} s"
-        _tell(text)
+        tell(text)
         if json_file is not None:
             figures = {
                 "grid": grid,
@@ -128,7 +128,7 @@ def describe(
         _print_report(report)
         for file in (json_file, png_file):
             if file is not None:
-                _tell(f"wrote {file}")
+                tell(f"wrote {file}")
 
 
 def _filled(files: Any, weeks: int) -> list[float]:
@@ -167,9 +167,7 @@ def _folder_of_weeks(folder: Path) -> Path:
 
 
 def _print_report(report: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:  # nothing to fit into
-        console = Console(highlight=False, width=120)
+    console = wide_console()
     console.print(f"{report['grid']}: {report['weeks']} generated weeks", markup=False, style="bold")
     months = ", ".join(f"{month}: {level:.3f}" for month, level in report["months"].items())
     console.print(f"load over the pattern's mean, by month: {months}", markup=False, soft_wrap=True)
@@ -196,7 +194,3 @@ def _print_report(report: Mapping[str, Any]) -> None:
     if "reset_ms" in report:
         times = ", ".join(f"{name.replace('_', ' ')} {ms:.1f} ms" for name, ms in report["reset_ms"].items())
         console.print(f"reset, median processor time: {times}", markup=False, soft_wrap=True)
-
-
-def _tell(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import TaskID
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import ray_session
 from rllib_mafql.cli.errors import InputError, reported
+from rllib_mafql.cli.printing import tell, wide_console
 from rllib_mafql.cli.yaml_values import parse_mapping
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
 from rllib_mafql.evaluation.policies import SetupError
@@ -64,7 +64,7 @@ def evaluate(
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from error
         for note in notes:
-            _tell(note)
+            tell(note)
         try:
             with _ray(workers, ray_address):
                 failed = run_and_report(specs, episodes, workers=workers, json_file=json_file, out=out)
@@ -112,14 +112,12 @@ def run_and_report(
         "wall_s": round(time.perf_counter() - started, 1),
     }
     summary = summarize(agents, results, settings, Path.cwd())
-    console = Console(highlight=False)
-    if not console.is_terminal:  # nothing to fit into
-        console = Console(highlight=False, width=120)
+    console = wide_console()
     console.print(title(summary), markup=False, style="bold", soft_wrap=True)
     console.print(rich_table(summary))
     failed = [result for result in results if result.error is not None]
     for result in failed:
-        _tell(f"episode {result.episode} of {result.agent} has no result: {result.error}")
+        tell(f"episode {result.episode} of {result.agent} has no result: {result.error}")
     text = json.dumps(summary, indent=2, default=str) + "\n"
     if json_file is not None:
         _write(json_file, text)
@@ -173,12 +171,12 @@ def _draw_curves(agents: Sequence[AgentSpec], summary: dict[str, Any], out: Path
     for number, (checkpoint, agent) in enumerate(runs.items(), start=1):
         trial = trial_folder(checkpoint)
         if trial is None:
-            _tell(f"no learning curves of {agent.name}: Ray Tune's result.json is not beside {checkpoint}")
+            tell(f"no learning curves of {agent.name}: Ray Tune's result.json is not beside {checkpoint}")
             continue
         path = out / ("learning_curves.png" if number == 1 else f"learning_curves_{number}.png")
         title = f"{agent.algorithm} on {agent.env_config['grid']}"
         learning_curves(read_progress(trial), path, title=title, references=references)
-        _tell(f"wrote {path}")
+        tell(f"wrote {path}")
 
 
 def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult], out: Path) -> None:
@@ -195,7 +193,7 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
         reference = run_episodes([spec], 1, workers=0)
     k = choose_episode(reference, own)
     if k is None:
-        _tell(f"no picture of an episode: {shown.name} and {REFERENCE} have none in common")
+        tell(f"no picture of an episode: {shown.name} and {REFERENCE} have none in common")
         return
     path = out / "episode.png"
     episode_figure(
@@ -204,14 +202,10 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
         agent=(shown.label, next(result for result in own if result.episode == k)),
         grid=shown.env_config["grid"],
     )
-    _tell(f"wrote {path}")
+    tell(f"wrote {path}")
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    _tell(f"wrote {path}")
-
-
-def _tell(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    tell(f"wrote {path}")

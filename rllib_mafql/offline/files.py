@@ -34,7 +34,7 @@ def _expand(text: str) -> list[Path]:
         return [path]
     if glob.has_magic(str(path)):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        files = [file for match in matches for file in ([match] if match.is_file() else _parquets(match))]
+        files = [file for match in matches for file in ([match] if match.is_file() else recorded_files(match))]
         if files:
             return files
         raise RecordingError(f"no recorded data: nothing matches {path}{_nearest(path)}")
@@ -50,7 +50,7 @@ def _local(text: str) -> Path:
 
 
 def _below(folder: Path) -> list[Path]:
-    files = _parquets(folder)
+    files = recorded_files(folder)
     if not files:
         raise RecordingError(
             f"no recorded data: no file *{SUFFIX} in {folder} or below; `mafql record --out {folder}` makes some"
@@ -58,8 +58,8 @@ def _below(folder: Path) -> list[Path]:
     return files
 
 
-def _parquets(folder: Path) -> list[Path]:
-    """The visible Parquet files below, by path; a writer's drafts are hidden."""
+def recorded_files(folder: Path) -> list[Path]:
+    """The visible Parquet files below a folder, by path, readable or not; a writer's drafts are hidden."""
     files = (file for file in folder.rglob(f"*{SUFFIX}") if file.is_file())
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
 

@@ -12,10 +12,7 @@ import numpy as np
 
 from rllib_mafql.offline.episode import FragmentBuilder
 from rllib_mafql.offline.schema import RecordingSchema
-from rllib_mafql.offline.writer import FragmentWriter
-
-# Steps in a file where the config does not say; what a kill can lose, for each runner.
-MAX_ROWS = 2_000
+from rllib_mafql.offline.writer import MAX_ROWS, FragmentWriter
 
 
 def unique_prefix(kind: str) -> str:
@@ -31,7 +28,7 @@ class Recorder:
         prefix: of the files and the episode ids; unique.
         agents: (agent, observation size, action size) in joint order.
         fingerprint: what the environment says it is.
-        max_rows: steps in a file.
+        max_rows: steps in a file; None: the writer's own choice.
     """
 
     def __init__(

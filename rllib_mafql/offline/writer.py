@@ -13,6 +13,9 @@ from rllib_mafql.offline.columns import RecordingError
 from rllib_mafql.offline.episode import RecordedFragment
 from rllib_mafql.offline.schema import RecordingSchema
 
+# Steps in a file: what a kill can lose, for each writer, beside the episode under way.
+MAX_ROWS = 2_000
+
 
 class FragmentWriter:
     """Writes fragments to `folder`/`prefix`-00000.parquet, -00001.parquet and so on.
@@ -31,7 +34,7 @@ class FragmentWriter:
         ValueError: The prefix is no start of a visible file's name, or max_rows is less than 1.
     """
 
-    def __init__(self, folder: str | Path, schema: RecordingSchema, prefix: str, max_rows: int = 2000):
+    def __init__(self, folder: str | Path, schema: RecordingSchema, prefix: str, max_rows: int = MAX_ROWS):
         if not prefix or prefix.startswith(".") or "/" in prefix:
             raise ValueError(f"prefix must not be empty, start with a dot or contain a slash, got {prefix!r}")
         if max_rows < 1:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-import rllib_mafql.cli.record
 from rllib_mafql.cli.mafql import app
+from rllib_mafql.cli.recording import AHEAD, CHUNK
 from rllib_mafql.offline import open_recording
 
 GRID = ["--grid", "educ_case14_storage", "--config", "{max_steps: 48}"]
@@ -29,8 +29,8 @@ def record(out: Path, *words: Any, grid: list[str] = GRID) -> Result:
 
 def start(out: Path, *words: Any) -> subprocess.Popen[str]:
     """The command as a process group of its own, with a Ray of its own, writing files of 200 steps."""
-    program = "from rllib_mafql.cli import mafql, record; record.MAX_ROWS = 200; mafql.main()"
-    command = [sys.executable, "-c", program, "record", *GRID, "--out", str(out), *map(str, words)]
+    words = ("record", *GRID, "--file-rows", 200, "--out", out, *words)
+    command = [sys.executable, "-m", "rllib_mafql.cli.mafql", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, start_new_session=True, **pipes)
 
@@ -156,8 +156,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     assert result.exit_code == 2 and f"--out {tmp_path / 'file'}" in result.output
 
 
-def test_a_killed_worker_is_replaced(small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rllib_mafql.cli.record, "MAX_ROWS", 100)
+def test_a_killed_worker_is_replaced(small_ray: None, tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
@@ -169,7 +168,7 @@ def test_a_killed_worker_is_replaced(small_ray: None, tmp_path: Path, monkeypatc
 
     thread = threading.Thread(target=kill)
     thread.start()
-    result = record(tmp_path, "--steps", 5000, "--policy", "random")
+    result = record(tmp_path, "--steps", 5000, "--policy", "random", "--file-rows", 100)
     thread.join()
     assert killed
     assert result.exit_code == 0, result.output
@@ -209,7 +208,8 @@ def test_a_kill_leaves_whole_files_and_the_next_command_goes_on(small_ray: None,
         process.wait()
     there = check(tmp_path)  # every file can be read
     assert there >= 200
-    steps = there + 600  # its workers may write one more file each while they end
+    # While they end, its two workers may write what was in no file yet, and the chunks that they were given.
+    steps = there + 2 * (200 + 48 + AHEAD * CHUNK)
     result = record(tmp_path, "--steps", steps, "--policy", "random", "--seed", 3)
     assert result.exit_code == 0, result.output
     assert check(tmp_path) == steps

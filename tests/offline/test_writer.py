@@ -78,12 +78,8 @@ while True:
 
 def test_a_killed_writer_leaves_whole_files_only(tmp_path):
     moments = random.Random(0)
-    attempts = 0
-    # until a kill came while a file was being written, too: the others try little
-    while attempts < 5 or not list(tmp_path.glob(".*.part")):
-        assert attempts < 30, "no kill hit a file that was being written"
-        prefix = f"try{attempts}"
-        attempts += 1
+    for attempt in range(5):
+        prefix = f"try{attempt}"
         process = start(WRITE_FOR_EVER, tmp_path, prefix)
         try:
             deadline = time.monotonic() + 60
@@ -100,6 +96,26 @@ def test_a_killed_writer_leaves_whole_files_only(tmp_path):
         for seed, recorded in enumerate(fragments):
             assert_same(make(seed, steps=40), recorded)
     assert open_recording(tmp_path).files == sorted(tmp_path.glob("try*.parquet"))
+
+
+DIE_WHILE_WRITING = """
+import os, signal, sys
+from rllib_mafql.offline import FragmentWriter
+from tests.offline.recordings import SCHEMA, make
+writer = FragmentWriter(sys.argv[1], SCHEMA, "part", max_rows=10)
+writer.add(make(0, steps=10))
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+writer.add(make(1, steps=10))
+"""
+
+
+def test_a_writer_killed_within_a_file_leaves_a_draft_that_is_not_read(tmp_path):
+    process = start(DIE_WHILE_WRITING, tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".part-00001.parquet.part", "part-00000.parquet"]
+    [recorded] = open_recording(tmp_path).read()
+    assert_same(make(0, steps=10), recorded)
 
 
 FILL_THE_DISK = """

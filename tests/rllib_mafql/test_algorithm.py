@@ -9,9 +9,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 import rllib_mafql
-from rllib_mafql import MAFQLConfig
 from rllib_mafql.modules import CRITIC, TEACHER
-from tests.rllib_mafql.toy_env import STEPS, EchoEnv
+from tests.rllib_mafql.toy_env import STEPS, EchoEnv, echo_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,22 +23,7 @@ def ray_instance():
 
 
 def config(**training):
-    small = {
-        "actor_hidden": 64,
-        "teacher_hidden": 64,
-        "critic_hidden": 64,
-        "train_batch_size_per_learner": 128,
-        "average_tau": 0.05,
-    }
-    data = {"warm_start_steps": 1000, "num_updates": 50, "gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0)}
-    return (
-        MAFQLConfig()
-        .environment("echo")
-        .training(**small | data | training)
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
-        .evaluation(evaluation_interval=None, evaluation_duration=5, evaluation_config={"explore": False})
-        .debugging(seed=1)
-    )
+    return echo_config(**{"warm_start_steps": 1000} | training)
 
 
 def weights(algorithm):

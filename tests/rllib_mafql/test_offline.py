@@ -8,9 +8,8 @@ import ray
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rllib_mafql import MAFQLConfig
 from rllib_mafql.offline import RecordingError, open_recording
-from tests.rllib_mafql.toy_env import STEPS, EchoEnv
+from tests.rllib_mafql.toy_env import STEPS, EchoEnv, echo_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,23 +22,7 @@ def ray_instance():
 
 
 def config(**training):
-    small = {
-        "actor_hidden": 64,
-        "teacher_hidden": 64,
-        "critic_hidden": 64,
-        "train_batch_size_per_learner": 128,
-        "average_tau": 0.05,
-    }
-    values = {"gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0), "num_updates": 50, "bc_coeff": 0.0}
-    weights = {"distillation_coeff": 0.1, "conservative_coeff": 0.01}
-    return (
-        MAFQLConfig()
-        .environment("echo")
-        .training(**small | values | weights | training)
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
-        .evaluation(evaluation_interval=None, evaluation_duration=5, evaluation_config={"explore": False})
-        .debugging(seed=1)
-    )
+    return echo_config(**{"bc_coeff": 0.0, "distillation_coeff": 0.1, "conservative_coeff": 0.01} | training)
 
 
 @pytest.fixture(scope="module")

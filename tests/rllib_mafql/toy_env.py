@@ -6,7 +6,29 @@ import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from rllib_mafql import MAFQLConfig
+
 STEPS = 20
+
+
+def echo_config(**training):
+    """A small MAFQL for the environment "echo", seeded, on the driver alone."""
+    small = {
+        "actor_hidden": 64,
+        "teacher_hidden": 64,
+        "critic_hidden": 64,
+        "train_batch_size_per_learner": 128,
+        "average_tau": 0.05,
+    }
+    game = {"num_updates": 50, "gamma": 0.5, "n_step": 1, "reward_bounds": (-4.0, 1.0)}
+    return (
+        MAFQLConfig()
+        .environment("echo")
+        .training(**small | game | training)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+        .evaluation(evaluation_interval=None, evaluation_duration=5, evaluation_config={"explore": False})
+        .debugging(seed=1)
+    )
 
 
 class EchoEnv(MultiAgentEnv):
