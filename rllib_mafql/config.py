@@ -76,6 +76,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.conservatism = "counterfactual"  # or "joint": sample the action of one agent, or of all
         self.num_random_actions = 1      # uniform samples in the conservative term, beside the policies'
         self.zero_noise_fraction = 0.5   # share of rows on which students and teacher start from z = 0, not from noise
+        self.obs_noise = 0.0             # noise on observations while learning, in standard deviations of the data
         self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|G|); None: equally
 
         # Policies.
@@ -142,6 +143,7 @@ class MAFQLConfig(AlgorithmConfig):
         conservatism: str = _UNSET,
         num_random_actions: int = _UNSET,
         zero_noise_fraction: float = _UNSET,
+        obs_noise: float = _UNSET,
         advantage_temperature: float | None = _UNSET,
         flow_steps: int = _UNSET,
         teacher_flow_steps: int = _UNSET,
@@ -225,6 +227,7 @@ class MAFQLConfig(AlgorithmConfig):
         ):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("gamma", 0 <= self.gamma < 1, "at least 0 and less than 1")
+        self._require("obs_noise", self.obs_noise >= 0, "0 or greater")
         self._require("behavior_noise", self.behavior_noise >= 0, "0 or greater")
         self._require(
             "offline_memory_gb", self.offline_memory_gb is None or self.offline_memory_gb >= 0, "None or 0 or greater"

@@ -76,6 +76,8 @@ class MAFQLLearner(TorchLearner):
     def compute_losses(self, *, fwd_out: dict[str, Any] | None = None, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The loss of each module for one joint batch; their sum is what is minimised."""
         b = batch[CRITIC]
+        if self.config.obs_noise:
+            b = {**b, "obs": self._blur(b["obs"]), "next_obs": self._blur(b["next_obs"])}
         o, a = b["obs"], b["actions"]
         c = {name: float(schedule.get_current_value()) for name, schedule in self._coefficients.items()}
         # Part of the rows start from z = 0, where the policies start when they do not explore: of so many dimensions,
@@ -94,6 +96,10 @@ class MAFQLLearner(TorchLearner):
         loss_teacher = self._teacher_loss(o, a, weight, c) if c["flow_matching_coeff"] else zero
         loss_students = self._student_losses(a, mu, teacher, embedding, weight, c)
         return {CRITIC: loss_critic, TEACHER: loss_teacher, **loss_students}
+
+    def _blur(self, o: Tensor) -> Tensor:
+        """Observations (B, sum d_i) with noise: networks of so many inputs learn few days by heart otherwise."""
+        return o + self.config.obs_noise * self._critic.q.normalizer.scale * torch.randn_like(o)
 
     def _student_actions(self, o: Tensor, z: Tensor) -> Tensor:
         """mu(o, z) (B, sum m_i): every student on its own part of observation and noise."""

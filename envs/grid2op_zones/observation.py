@@ -12,13 +12,17 @@ from grid2op_zones.zones import Zone
 #: Observations are clipped to this range.
 BOUND = 10.0
 
+#: Loading from which a line's excess counts. What dispatch has to do follows from the excess almost linearly, with the
+#: flow's sign. From ``rho`` and ``flow`` alone a network has to find that bend anew for every line.
+EXCESS_FROM = 0.85
+
 #: Steps before a planned maintenance from which a line's maintenance component rises from 0 to 1 (4 hours).
 MAINTENANCE_HORIZON = 48
 
 #: Steps of cooldown that count in full for a disconnected line (1 hour).
 COOLDOWN_HORIZON = 12
 
-LINE_FEATURES = ("rho", "flow", "state")
+LINE_FEATURES = ("rho", "excess", "flow", "state")
 UNIT_FEATURES = ("output", "dispatch", "lag", "room_up", "room_down")
 RENEWABLE_FEATURES = ("available", "cap")
 STORAGE_FEATURES = ("charge", "power")
@@ -30,9 +34,10 @@ class ZoneObserver:
 
     Components, in this order, for the elements that the zone sees:
 
-    - line: ``rho`` loading; ``flow`` active power at the origin over the thermal limit in MW at nominal voltage,
-      signed; ``state`` steps in overflow over the steps allowed for a closed line, -0.5 for an open one that may be
-      closed, down to -1 for one that stays open for an hour or more
+    - line: ``rho`` loading; ``excess`` loading above 85 %, 1 at the limit, signed like the flow; ``flow`` active power
+      at the origin over the thermal limit in MW at nominal voltage, signed; ``state`` steps in overflow over the steps
+      allowed for a closed line, -0.5 for an open one that may be closed, down to -1 for one that stays open for an hour
+      or more
     - maintainable line: ``maintenance`` 0, rising to 1 over the 4 hours before a planned maintenance
     - redispatchable unit: ``output`` p / pmax; ``dispatch`` / pmax; ``lag`` (target - dispatch) / ramp; ``room_up`` and
       ``room_down`` the share of the ramp that pmax and pmin leave
@@ -120,6 +125,7 @@ class ZoneObserver:
         return np.concatenate(
             [
                 obs.rho,
+                np.sign(obs.p_or) * np.maximum(obs.rho - EXCESS_FROM, 0.0) / (1.0 - EXCESS_FROM),
                 obs.p_or * self._per_limit,
                 state,
                 soon,

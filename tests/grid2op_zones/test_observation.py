@@ -60,7 +60,7 @@ def test_every_component_has_its_name(grid, request):
 def test_the_joint_observation_is_small_and_of_unit_size(idf):
     observations, _ = idf.reset(**idf.episode_spec(1))
     joint = np.concatenate(list(observations.values()))
-    assert joint.size < 1000
+    assert joint.size < 1200
     assert np.abs(joint).max() < 2.0
     assert 0.2 < np.sqrt((joint**2).mean()) < 1.0
 
@@ -160,7 +160,22 @@ def test_global_shows_everything_own_elements_first(idf):
     rho = [name for name in names[1] if name.startswith("rho[")]
     own = {f"rho[{type(idf.simulator).name_line[k]}]" for k in idf.zones[1].lines}
     assert set(rho[: len(own)]) == own
-    assert len([n for n in names[0] if n.split("[")[0] in LINE_FEATURES]) == 3 * type(idf.simulator).n_line
+    assert len([n for n in names[0] if n.split("[")[0] in LINE_FEATURES]) == 4 * type(idf.simulator).n_line
+
+
+def test_excess_is_signed_and_one_at_the_limit(idf):
+    idf.reset(**idf.episode_spec(1))
+    grid, line = snapshot(idf), idf.zones[0].lines[3]
+    name = f"excess[{type(idf.simulator).name_line[line]}]"
+    for rho, flow, excess in [
+        (0.85, 50.0, 0.0),
+        (0.5, 50.0, 0.0),
+        (1.0, 50.0, 1.0),
+        (1.0, -50.0, -1.0),
+        (0.94, -1.0, -0.6),
+    ]:
+        grid.rho[line], grid.p_or[line] = rho, flow
+        assert value(idf, "zone_0", name, grid) == pytest.approx(excess, abs=1e-6)
 
 
 def test_extremes_are_clipped(case14):

@@ -110,7 +110,7 @@ def test_each_objective_alone_moves_only_its_own_modules(off, moving):
     [
         {"advantage_temperature": 0.1, "conservatism": "joint", "zero_noise_fraction": 0.0},
         {"flow_steps": 3, "teacher_flow_steps": 1, "num_critics": 3, "hidden_layers": 1},
-        {"behavior_fraction": 0.5, "takeover_fraction": 0.5, "takeover_horizon": 5},
+        {"behavior_fraction": 0.5, "takeover_fraction": 0.5, "takeover_horizon": 5, "obs_noise": 0.3},
     ],
 )
 def test_variants_learn_finite_losses(variant):
@@ -125,6 +125,18 @@ def test_variants_learn_finite_losses(variant):
     assert len(losses) > 10 and all(np.isfinite(value) for value in losses.values())
     behaved = algorithm.replay.sample(2000)["behavior"].mean()
     assert (0.2 < behaved < 1.0) if "behavior_fraction" in variant else behaved < 1.0
+
+
+def test_obs_noise_is_in_units_of_the_data():
+    algorithm = config(warm_start_steps=200, num_updates=1, obs_noise=0.5).build_algo()
+    try:
+        algorithm.train()
+        learner = algorithm.learner_group._learner
+        std = torch.from_numpy(algorithm.replay.statistics().obs_std)
+        noise = learner._blur(torch.zeros(20_000, len(std))).std(0)
+        assert torch.allclose(noise, 0.5 * std.where(std > 1e-3, torch.ones_like(std)), rtol=0.05)
+    finally:
+        algorithm.stop()
 
 
 def test_centralized_execution_plays_the_teacher():
