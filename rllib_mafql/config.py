@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -61,6 +62,7 @@ class MAFQLConfig(AlgorithmConfig):
     advantage_temperature: float | None
     reward_bounds: tuple[float, float] | None
     offline_data_class: Any
+    offline_cloned_policies: Sequence[str] | None
     torch_num_threads: int | None
 
     def __init__(self, algo_class: type | None = None):
@@ -112,6 +114,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.offline_data_class = JointOfflineData
         self.offline_updates = None      # updates on recorded data before the first rollout; None: no rollouts at all
         self.offline_fraction = 0.5      # share of recorded data in every batch after that
+        self.offline_cloned_policies = None  # recorded policies whose actions are cloned; None: all behaviour policies'
         self.offline_memory_gb = None    # more than this is streamed; None: half of the free memory
         self.output_write_episodes = False  # rows of joint transitions, not RLlib's episode objects
         self.offline_skip_bad = False    # leave out bad files and row groups, with a warning for each
@@ -169,6 +172,7 @@ class MAFQLConfig(AlgorithmConfig):
         calibrated: bool = _UNSET,
         offline_updates: int | None = _UNSET,
         offline_fraction: float = _UNSET,
+        offline_cloned_policies: Sequence[str] | None = _UNSET,
         offline_memory_gb: float | None = _UNSET,
         offline_skip_bad: bool = _UNSET,
         num_updates: int = _UNSET,
@@ -232,6 +236,9 @@ class MAFQLConfig(AlgorithmConfig):
         self._require(
             "offline_memory_gb", self.offline_memory_gb is None or self.offline_memory_gb >= 0, "None or 0 or greater"
         )
+        cloned = self.offline_cloned_policies
+        names = cloned is None or (isinstance(cloned, (list, tuple)) and all(isinstance(name, str) for name in cloned))
+        self._require("offline_cloned_policies", names, "None or a list of policies' names")
         fits = self.is_offline or self.warm_start_steps <= self.replay_capacity
         self._require("warm_start_steps", fits, f"at most replay_capacity ({self.replay_capacity})")
         temperature = self.advantage_temperature

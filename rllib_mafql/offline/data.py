@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 from ray.rllib.offline.offline_data import OfflineData
 
+from rllib_mafql.offline.columns import RecordingError
 from rllib_mafql.offline.reader import open_recording
 from rllib_mafql.offline.stream import stream_fragments
 from rllib_mafql.replay import Fragment, JointReplay
@@ -69,6 +70,11 @@ class JointOfflineData(OfflineData):
             RecordingError: recorded on another environment, or a row group is bad.
         """
         self.recording.check(agents, fingerprint)
+        if self.config.offline_cloned_policies is not None:
+            try:
+                self.recording.clone_only(self.config.offline_cloned_policies)
+            except RecordingError as error:
+                raise RecordingError(f"offline_cloned_policies: {error}") from None
         if not self.streamed:
             for recorded in self.recording.read():
                 self.replay.add(recorded.fragment)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,6 +38,7 @@ class Recording:
         rows: steps, by the files' footers.
         fragments: row groups, by the files' footers.
         skip_bad: whether bad row groups are left out instead of raised.
+        cloned: policies whose actions are to be cloned, of those that the recording marks so; None: all of them.
         skipped: file -> what was left out of it, and why.
     """
 
@@ -47,6 +50,7 @@ class Recording:
         self.rows = rows
         self.fragments = sum(row_groups)
         self.skip_bad = False
+        self.cloned: frozenset[str] | None = None
         self.skipped = skipped
         self._row_groups = row_groups
         self._bad: set[tuple[int, int]] = set()
@@ -110,6 +114,27 @@ class Recording:
         self.skipped[path] = f"{self.skipped[path]}; {reason}" if path in self.skipped else reason
         logger.warning("recorded data left out: %s", error)
 
+    def clone_only(self, policies: Sequence[str]) -> None:
+        """From now on marks only the actions of these policies as ones to clone; those of others stay, for the critic.
+
+        Raises:
+            RecordingError: One of them acted in no step, or a file cannot be read.
+        """
+        there: set[str] = set()
+        for path in self.files:
+            with _open(path) as handle:
+                try:
+                    there.update(handle.read(columns=["policy"])["policy"].unique().to_pylist())
+                except _DAMAGE as error:
+                    if not self.skip_bad:  # the row group that it is in will be left out when it is read
+                        raise RecordingError(f"{path}: column 'policy' is damaged ({_first_line(error)})") from error
+        for name in policies:
+            if name not in there:
+                near = difflib.get_close_matches(name, there, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise RecordingError(f"no step was played by {name!r}, only by {', '.join(sorted(there))}{hint}")
+        self.cloned = frozenset(policies)
+
     def check(self, agents: Sequence[Sequence[Any]], fingerprint: Mapping[str, Any] | None) -> None:
         """Refuses data of another grid or other zones.
 
@@ -127,11 +152,15 @@ class Recording:
         if row_group >= handle.num_row_groups:
             raise RecordingError(f"{path}: there is no row group {row_group} any more; the file was changed")
         try:
-            return self.schema.fragment(handle.read_row_group(row_group))
+            recorded = self.schema.fragment(handle.read_row_group(row_group))
         except RecordingError as error:
             raise RecordingError(f"{path}: row group {row_group}: {error}") from None
         except _DAMAGE as error:
             raise RecordingError(f"{path}: row group {row_group} is damaged ({_first_line(error)})") from error
+        if self.cloned is not None:
+            marked = recorded.fragment.behavior & np.array([name in self.cloned for name in recorded.policies])
+            recorded.fragment = recorded.fragment._replace(behavior=marked)
+        return recorded
 
 
 def open_recording(paths: str | Path | Sequence[str | Path], skip_bad: bool = False) -> Recording:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rllib_mafql.offline import RecordingError, RecordingSchema, open_recording
+from rllib_mafql.offline import FragmentWriter, RecordingError, RecordingSchema, open_recording
 from tests.offline.recordings import FINGERPRINT, SCHEMA, assert_same, rewrite, set_values, write
 
 KEY = b"rllib_mafql"
@@ -360,3 +360,22 @@ def test_data_of_another_environment_are_refused(tmp_path, agents, fingerprint, 
     write(tmp_path)
     with pytest.raises(RecordingError, match=message):
         open_recording(tmp_path).check(agents, fingerprint)
+
+
+def test_only_some_policies_actions_are_to_be_cloned(tmp_path):
+    written, _ = write(tmp_path)
+    for recorded in written[::2]:
+        recorded.policies = ["qp", "random", "qp", "random", "qp"]
+    writer = FragmentWriter(tmp_path / "new", SCHEMA, "part")
+    for recorded in written:
+        writer.add(recorded)
+    writer.close()
+    recording = open_recording(tmp_path / "new")
+    recording.clone_only(["random"])
+    for before, after in zip(written, recording.read(), strict=True):
+        wanted = before.fragment.behavior & np.array([name == "random" for name in before.policies])
+        assert np.array_equal(after.fragment.behavior, wanted)
+        assert np.array_equal(after.fragment.actions, before.fragment.actions)
+    assert np.array_equal(recording.read_one(0, 0).fragment.behavior, next(recording.read()).fragment.behavior)
+    with pytest.raises(RecordingError, match="no step was played by 'ramdom', only by learned, qp, random; did you"):
+        recording.clone_only(["qp", "ramdom"])
