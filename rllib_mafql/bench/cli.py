@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
-from rllib_mafql.cli.printing import tell, wide_console
+from rllib_mafql.cli.printing import tell, wide_console, write_json
 
 app = typer.Typer(
     help="Measure what the parts of MAFQL cost.",
@@ -61,8 +60,7 @@ def replay(
             soft_wrap=True,
         )
         if json_file is not None:
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps({"grid": grid, **report}, indent=2) + "\n", encoding="utf-8")
+            write_json(json_file, {"grid": grid, **report})
             tell(f"wrote {json_file}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
-from rllib_mafql.cli.printing import mix_table, tell, wide_console
+from rllib_mafql.cli.printing import mix_table, tell, wide_console, write_json
 
 if TYPE_CHECKING:
     from rllib_mafql.offline import RecordedFragment, RecordingSchema
@@ -50,8 +49,7 @@ def describe(
         report = description.report()
         _print_report(data, report)
         if json_file is not None:
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            write_json(json_file, report)
             tell(f"wrote {json_file}")
 
 

@@ -1,6 +1,5 @@
 """Playing episodes with a checkpoint of any RLlib algorithm."""
 
-import json
 import math
 import os
 import pickle
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.errors import InputError, summary
+from rllib_mafql.cli.printing import write_json
 from rllib_mafql.cli.yaml_values import parse_mapping
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def evaluate_checkpoint(
         "metrics": numbers,
     }
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, report)
     _print(report)
 
 

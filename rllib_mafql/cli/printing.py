@@ -1,7 +1,10 @@
-"""How the `mafql` commands print: tables on stdout, lines beside them on stderr."""
+"""How the commands report: tables on stdout, lines beside them on stderr, and JSON files."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +28,12 @@ def wide_console() -> Console:
     """For the output proper; where it is no terminal, there is nothing to fit into."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes a report, in a folder that may be new. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def tell(text: str) -> None:

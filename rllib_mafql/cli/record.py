@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.cluster import hush, ray_session
 from rllib_mafql.cli.errors import InputError, nearest, reported
 from rllib_mafql.cli.folder_lock import written_by_me
-from rllib_mafql.cli.printing import mix_table, tell, wide_console
+from rllib_mafql.cli.printing import mix_table, tell, wide_console, write_json
 
 if TYPE_CHECKING:
     from rllib_mafql import MAFQLConfig
@@ -79,8 +78,7 @@ def record(
         except RecordingError as error:
             raise InputError(str(error)) from error
         if json_file is not None:
-            json_file.parent.mkdir(parents=True, exist_ok=True)
-            json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            write_json(json_file, report)
             tell(f"wrote {json_file}")
     if signal_number:
         tell(f"stopped with {report['steps']:,} of {steps:,} steps in {out}; the same command goes on from there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from rich.table import Table
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
-from rllib_mafql.cli.printing import tell, wide_console
+from rllib_mafql.cli.printing import tell, wide_console, write_json
 
 app = typer.Typer(
     help="Weeks of load, wind, sun and dispatch, generated from what ships with Grid2Op.",
@@ -83,7 +82,7 @@ def generate(
                 "seconds_per_week": {"mean": _mean(seconds), "max": max(seconds)} if seconds else None,
                 "mb_per_week": {"mean": _mean(sizes), "max": max(sizes)},
             }
-            _write_json(json_file, figures)
+            write_json(json_file, figures)
         typer.echo(folder)
 
 
@@ -120,7 +119,7 @@ def describe(
                 warnings.simplefilter("ignore")
                 report = generator.describe(weeks, episodes, month or (), resets)
             if json_file is not None:
-                _write_json(json_file, report)
+                write_json(json_file, report)
             if png_file is not None:
                 generator.plot(weeks, png_file)
         except (ValueError, OSError) as error:
@@ -146,11 +145,6 @@ def _filled(files: Any, weeks: int) -> list[float]:
 
 def _mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _folder_of_weeks(folder: Path) -> Path:
