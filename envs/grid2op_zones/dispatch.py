@@ -192,7 +192,7 @@ def make_policy(env: Any, name: str, *, noise: float = 0.0, seed: int | None = N
     if name == "random":
         return RandomWalk(env, seed)
     kind: Callable[[Area], Dispatcher] = QPDispatcher if name.startswith("qp") else ProportionalDispatcher
-    central = not name.endswith("_zone")
+    central = not name.endswith("_zones")
     areas = make_areas(env.simulator, env.zones, env.action_map.balance, env.config["actions"], central=central)
     return AreaPolicy(env, [kind(area) for area in areas], noise, seed)
 

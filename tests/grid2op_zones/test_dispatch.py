@@ -151,7 +151,7 @@ def test_zone_policies_do_not_see_beyond_their_zone(env, name):
     after = make_policy(seen(env, rho=(inside, 1.1), p_or=(inside, 200.0)), name).act()
     differs = {agent: float(np.abs(before[agent] - after[agent]).max()) for agent in before}
     assert differs["zone_2"] > 1e-3
-    if name.endswith("_zone"):
+    if name.endswith("_zones"):
         assert differs["zone_0"] == differs["zone_1"] == 0.0
 
 
