@@ -1,7 +1,8 @@
 """What zones may do: normalised actions, set-points in MW, and the legal Grid2Op action between them.
 
 The way of one step is ``decode`` (numbers in [-1, 1] to MW), ``feasible`` (what ramps, headroom, energy and the balance
-allow) and ``to_grid2op``; ``encode`` is the inverse of ``decode``, for dispatchers that compute MW.
+allow), ``orders`` (what Grid2Op is to be told) and ``action``; ``encode`` is the inverse of ``decode``, for dispatchers
+that compute MW.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ class Setpoints(NamedTuple):
     storage: np.ndarray  #: (n_storage,) MW, positive charges
 
 
+class Orders(NamedTuple):
+    """What is sent to Grid2Op in one step, in its own order of units and its own meaning of the numbers."""
+
+    redispatch: np.ndarray  #: (n_gen,) float32, MW, change of the target of redispatching
+    curtail: np.ndarray | None  #: (n_gen,) float32, caps as ratios of pmax, -1 leaves a cap as it is; None leaves all
+    storage: np.ndarray | None  #: (n_storage,) float32, MW, positive charges; None leaves all idle
+
+
 class ActionMap:
     """Maps the zones' normalised actions to set-points and to legal Grid2Op actions, and back.
 
@@ -70,6 +79,7 @@ class ActionMap:
 
     Attributes:
         names: For each zone the names of its components, e.g. ``redispatch[gen_7_2]``.
+        size: Number of components of all zones together, sum m_i.
         balance: ``zone`` or ``grid``.
     """
 
@@ -122,14 +132,34 @@ class ActionMap:
         # positions of the units of each kind in the joint action vector
         kinds = np.concatenate([np.repeat([0, 1, 2, 3], [*map(len, u), 0 if sum(map(len, u)) else 1]) for u in units])
         self._red_at, self._cur_at, self._sto_at = (np.flatnonzero(kinds == k) for k in range(3))
-        self._joint_size = kinds.size
+        self.size = kinds.size
         self._splits = np.cumsum([self.sizes[agent] for agent in self.agents])[:-1]
         self.balance = balance
         if balance == "auto":
             self.balance = "zone" if all(len(red) or not len(cur) + len(sto) for red, cur, sto in units) else "grid"
         groups = units if self.balance == "zone" else [(self._red, self._cur, self._sto)]
         # without a unit to redispatch a group cannot balance itself: Grid2Op does it with the other groups' units
-        self._groups = [group for group in groups if len(group[0])]
+        groups = [group for group in groups if len(group[0])]
+        #: for each group the places of its units among all that are in use, and the same as matrices that sum over them
+        self._members = [
+            [
+                np.flatnonzero(np.isin(ids, own))
+                for ids, own in zip((self._red, self._cur, self._sto), group, strict=True)
+            ]
+            for group in groups
+        ]
+        self._sums = [
+            np.array([np.isin(ids, group[k]) for group in groups], dtype=float).reshape(len(groups), len(ids))
+            for k, ids in enumerate((self._red, self._cur, self._sto))
+        ]
+        # the groups' units to redispatch as rows of a table, padded by units that cannot move
+        self._table = (len(groups), max((len(red) for red, _, _ in self._members), default=0))
+        self._in_table = np.concatenate(
+            [row * self._table[1] + np.arange(len(red)) for row, (red, _, _) in enumerate(self._members)]
+            or [np.zeros(0, dtype=np.int64)]
+        )
+        self._grouped = np.concatenate([red for red, _, _ in self._members] or [np.zeros(0, dtype=np.int64)])
+        self._table_weight = self._tabulate(self._weight[self._red], fill=1.0)
 
     def joint(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """The zones' actions side by side, clipped to [-1, 1], shape (sum m_i,).
@@ -154,7 +184,20 @@ class ActionMap:
             raise ValueError(
                 f"action of {agent}: component {k} ({self.names[agent][k]}) is {actions[agent][k]}, not a number"
             )
-        return np.clip(vector, -1.0, 1.0)
+        return clip(vector, -1.0, 1.0)
+
+    def checked(self, action: np.ndarray) -> np.ndarray:
+        """A joint action (sum m_i,), clipped to [-1, 1].
+
+        Raises:
+            ValueError: Its shape is wrong, or a component is not finite.
+        """
+        action = np.asarray(action, dtype=float)
+        if action.shape != (self.size,):
+            raise ValueError(f"joint action: expected shape ({self.size},), found {action.shape}")
+        if not np.isfinite(action).all():
+            self.joint(dict(zip(self.agents, np.split(action, self._splits), strict=True)))  # names the component
+        return clip(action, -1.0, 1.0)
 
     def idle(self) -> Setpoints:
         """Set-points that hold the dispatch, lift every cap and leave the storages idle; the arrays are new."""
@@ -162,7 +205,10 @@ class ActionMap:
 
     def decode(self, actions: Mapping[str, np.ndarray], grid_obs: Any) -> Setpoints:
         """Normalised actions to set-points, before any limit of the grid's state. Raises as ``joint`` does."""
-        vector = self.joint(actions)
+        return self.decode_joint(self.joint(actions), grid_obs)
+
+    def decode_joint(self, vector: np.ndarray, grid_obs: Any) -> Setpoints:
+        """``decode`` of a joint action (sum m_i,) in [-1, 1]."""
         wanted = self.idle()
         red, cur, sto = vector[self._red_at], vector[self._cur_at], vector[self._sto_at]
         pushed = red * np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
@@ -178,7 +224,7 @@ class ActionMap:
 
         A cap above what is presently available counts as none.
         """
-        vector = np.zeros(self._joint_size)
+        vector = np.zeros(self.size)
         red, sto = setpoints.redispatch[self._red] + self._returning(grid_obs), setpoints.storage[self._sto]
         ramp = np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
         power = np.where(sto > 0.0, self.max_absorb[self._sto], self.max_produce[self._sto])
@@ -187,7 +233,7 @@ class ActionMap:
         excess = setpoints.curtail[self._cur] * self.pmax[self._cur] / available - 1.0
         vector[self._cur_at] = np.where(excess < 0.0, excess, NOT_CURTAILED)
         vector[self._sto_at] = sto / np.maximum(power, 1e-9)
-        vector = np.clip(vector, -1.0, 1.0).astype(np.float32)
+        vector = clip(vector, -1.0, 1.0).astype(np.float32)
         return dict(zip(self.agents, np.split(vector, self._splits), strict=True))
 
     def _returning(self, grid_obs: Any) -> np.ndarray:
@@ -203,59 +249,74 @@ class ActionMap:
         as Grid2Op does itself, so that its dispatch sums to its curtailed and charging power. Where the ramps cannot
         follow, the group's changes of curtailment and storage shrink in proportion.
         """
+        red, cur, sto = self._red, self._cur, self._sto
         scheduled = grid_obs.gen_p - grid_obs.gen_p_delta.astype(float)  # without what the slack adds for the losses
-        dispatch = grid_obs.actual_dispatch.astype(float)
-        low, high = self.ramp_box(scheduled, dispatch)
-        redispatch = np.zeros(self._n_gen)
-        redispatch[self._red] = np.clip(setpoints.redispatch, low, high)[self._red]
+        dispatch = grid_obs.actual_dispatch[red].astype(float)
+        low, high = self.ramp_box(scheduled[red], dispatch, red)
+        moves = clip(setpoints.redispatch[red], low, high)
 
-        before = grid_obs.gen_p_before_curtail.astype(float)
-        curtailed_now = np.maximum(before - scheduled, 0.0)
-        output = scheduled * self._inverse_pmax
-        highest = np.where(curtailed_now > TARGET_TOLERANCE_MW, output + self.curtail_step, 1.0)
-        cap = np.ones(self._n_gen)
-        cap[self._cur] = np.clip(np.clip(setpoints.curtail, output - self.curtail_step, highest), 0.0, 1.0)[self._cur]
-        curtailed = np.maximum(before - cap * self.pmax, 0.0)
+        before, output, pmax = grid_obs.gen_p_before_curtail[cur].astype(float), scheduled[cur], self.pmax[cur]
+        curtailed_now = np.maximum(before - output, 0.0)
+        share = output * self._inverse_pmax[cur]
+        highest = np.where(curtailed_now > TARGET_TOLERANCE_MW, share + self.curtail_step, 1.0)
+        cap = clip(clip(setpoints.curtail[cur], share - self.curtail_step, highest), 0.0, 1.0)
+        curtailed = np.maximum(before - cap * pmax, 0.0)
 
-        least, most = self.storage_box(grid_obs)
-        storage = np.zeros(self._n_storage)
-        storage[self._sto] = np.clip(setpoints.storage, least, most)[self._sto]
-        storage_now = grid_obs.storage_power.astype(float)
+        least, most = (bound[sto] for bound in self.storage_box(grid_obs))
+        power = clip(setpoints.storage[sto], least, most)
 
-        for red, cur, sto in self._groups:
-            moves = np.concatenate([curtailed[cur] - curtailed_now[cur], storage[sto] - storage_now[sto]])
-            base = curtailed_now[cur].sum() + storage_now[sto].sum() - dispatch[red].sum()
-            total = base + moves.sum()
-            reach = float(np.clip(total, low[red].sum(), high[red].sum()))
-            if total != reach:
-                kept = _shrink(moves, total - reach)
-                changed = np.flatnonzero(kept[: len(cur)] != moves[: len(cur)])
-                units = cur[changed]
-                cap[units] = np.clip(
-                    (before[units] - curtailed_now[units] - kept[changed]) * self._inverse_pmax[units], 0.0, 1.0
-                )
-                storage[sto] = np.clip(storage_now[sto] + kept[len(cur) :], least[sto], most[sto])
-            redispatch[red] = project(redispatch[red], self._weight[red], low[red], high[red], reach)
-        return Setpoints(redispatch, cap, storage)
+        sum_red, sum_cur, sum_sto = self._sums
+        total = sum_cur @ curtailed + sum_sto @ power - sum_red @ dispatch
+        reach = clip(total, sum_red @ low, sum_red @ high)
+        for group in np.flatnonzero(total != reach):
+            _, units, stores = self._members[group]
+            power_now = grid_obs.storage_power[sto].astype(float)[stores]
+            changes = np.concatenate([curtailed[units] - curtailed_now[units], power[stores] - power_now])
+            kept = _shrink(changes, total[group] - reach[group])
+            changed = np.flatnonzero(kept[: len(units)] != changes[: len(units)])
+            units = units[changed]
+            cap[units] = clip((before[units] - curtailed_now[units] - kept[changed]) / pmax[units], 0.0, 1.0)
+            power[stores] = clip(power_now + kept[len(kept) - len(stores) :], least[stores], most[stores])
+        if len(self._members):
+            table = self._tabulate(moves), self._tabulate(low), self._tabulate(high)
+            rows = project(*table, self._table_weight, reach)
+            moves[self._grouped] = rows.reshape(-1)[self._in_table]
 
-    def to_grid2op(self, setpoints: Setpoints, grid_obs: Any, reconnect: int | None = None) -> Any:
-        """The Grid2Op action that asks for ``setpoints`` and, if given, closes the line ``reconnect``.
+        allowed = self.idle()
+        allowed.redispatch[red], allowed.curtail[cur], allowed.storage[sto] = moves, cap, power
+        return allowed
+
+    def _tabulate(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        """Values of the redispatchable units in use as one row for each group."""
+        table = np.full(self._table[0] * self._table[1], fill)
+        table[self._in_table] = values[self._grouped]
+        return table.reshape(self._table)
+
+    def orders(self, setpoints: Setpoints, grid_obs: Any) -> Orders:
+        """What to send to Grid2Op to get ``setpoints``.
 
         Grid2Op's redispatch moves the target, not the dispatch, so what is sent is the wanted dispatch less the present
         target, clipped to ``RAMP_SHARE`` of the ramps. Only what changes is sent; storage power lasts one step and is
         sent whenever it is not zero.
         """
-        action = self._action_space()
-        sent = self._target_increment(setpoints.redispatch, grid_obs)
-        if sent.any():
-            action.redispatch = sent
+        curtail = storage = None
         cap = setpoints.curtail[self._cur]
         if (np.abs(cap - grid_obs.curtailment_limit[self._cur]) > 1e-6).any():
-            ratios = np.full(self._n_gen, -1.0, dtype=np.float32)  # -1 leaves a unit's cap as it is
-            ratios[self._cur] = cap
-            action.curtail = ratios
+            curtail = np.full(self._n_gen, -1.0, dtype=np.float32)
+            curtail[self._cur] = cap
         if setpoints.storage.any():
-            action.storage_p = np.clip(setpoints.storage, -self.max_produce, self.max_absorb).astype(np.float32)
+            storage = clip(setpoints.storage, -self.max_produce, self.max_absorb).astype(np.float32)
+        return Orders(self._target_increment(setpoints.redispatch, grid_obs), curtail, storage)
+
+    def action(self, orders: Orders, reconnect: int | None = None) -> Any:
+        """The Grid2Op action that sends ``orders`` and, if given, closes the line ``reconnect``."""
+        action = self._action_space()
+        if orders.redispatch.any():
+            action.redispatch = orders.redispatch
+        if orders.curtail is not None:
+            action.curtail = orders.curtail
+        if orders.storage is not None:
+            action.storage_p = orders.storage
         if reconnect is not None:
             action.line_set_status = [(int(reconnect), 1)]
         return action
@@ -267,7 +328,7 @@ class ActionMap:
         starts from its actual dispatch, whatever that is.
         """
         target, actual = grid_obs.target_dispatch.astype(float), grid_obs.actual_dispatch.astype(float)
-        wanted = np.clip(actual + redispatch, -self._max_target, self._max_target)
+        wanted = clip(actual + redispatch, -self._max_target, self._max_target)
         fresh = target == 0.0
         sent = wanted - np.where(fresh, actual, target)
         # a fresh unit that Grid2Op has moved is claimed by a tiny increment, so that it is held where it is
@@ -277,19 +338,22 @@ class ActionMap:
         # a target that comes back to zero stops short of it, or the unit would look fresh again
         sent[~fresh & (np.abs(target + sent) < TARGET_TOLERANCE_MW)] += 2.0 * TARGET_TOLERANCE_MW
         sent[self._untouched] = 0.0
-        return np.clip(sent, -RAMP_SHARE * self.ramp_down, RAMP_SHARE * self.ramp_up).astype(np.float32)
+        return clip(sent, -RAMP_SHARE * self.ramp_down, RAMP_SHARE * self.ramp_up).astype(np.float32)
 
-    def ramp_box(self, scheduled: np.ndarray, dispatch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest increment of each unit's dispatch in this step, MW, each (n_gen,): ramps and headroom.
+    def ramp_box(
+        self, scheduled: np.ndarray, dispatch: np.ndarray, units: np.ndarray | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest increment of units' dispatch in this step, MW, each (n,): ramps and headroom.
 
         Args:
-            scheduled: (n_gen,) MW, ``gen_p - gen_p_delta``: output without what the slack adds for the losses.
-            dispatch: (n_gen,) MW, ``actual_dispatch``.
+            scheduled: (n,) MW, ``gen_p - gen_p_delta``: output without what the slack adds for the losses.
+            dispatch: (n,) MW, ``actual_dispatch``.
+            units: Ids of the generators meant; all by default.
         """
-        room_up = np.maximum(self._ceiling - scheduled, -np.maximum(dispatch, 0.0))
-        room_down = np.maximum(scheduled - self._floor, -np.maximum(-dispatch, 0.0))
-        up, down = RAMP_SHARE * self.ramp_up, RAMP_SHARE * self.ramp_down
-        return np.clip(-room_down, -down, up), np.clip(room_up, -down, up)
+        room_up = np.maximum(self._ceiling[units] - scheduled, -np.maximum(dispatch, 0.0))
+        room_down = np.maximum(scheduled - self._floor[units], -np.maximum(-dispatch, 0.0))
+        up, down = RAMP_SHARE * self.ramp_up[units], RAMP_SHARE * self.ramp_down[units]
+        return clip(-room_down, -down, up), clip(room_up, -down, up)
 
     def storage_box(self, grid_obs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest power of each storage in this step, MW, each (n_storage,): power limits and energy."""
@@ -300,16 +364,28 @@ class ActionMap:
         return np.where(connected, least, 0.0), np.where(connected, most, 0.0)
 
 
-def project(x: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> np.ndarray:
-    """Minimise sum_j weight_j (y_j - x_j)^2 subject to sum_j y_j = total and low <= y <= high. All arrays (n,).
+def clip(x: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """``np.clip`` at a quarter of its overhead, which is what counts for the few units of a zone."""
+    return np.minimum(np.maximum(x, low), high)
+
+
+def project(x: np.ndarray, low: np.ndarray, high: np.ndarray, weight: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """For each of g rows, minimise sum_j weight_j (y_j - x_j)^2 subject to sum_j y_j = total and low <= y <= high.
 
     Exact: the minimiser is y(m) = clip(x + m / weight, low, high) for one multiplier m, and the sum of y(m) is
     piecewise linear and non-decreasing between the 2n values of m at which a component meets a bound. A total out of
     reach gives the nearest bound.
+
+    Args:
+        x, low, high, weight: (g, n).
+        total: (g,).
     """
-    knots = np.sort(np.concatenate([(low - x) * weight, (high - x) * weight]))
-    sums = np.clip(x + knots[:, None] / weight, low, high).sum(axis=1)
-    return np.clip(x + np.interp(total, sums, knots) / weight, low, high)
+    knots = np.concatenate([low - x, high - x], axis=1) * np.concatenate([weight, weight], axis=1)
+    knots.sort(axis=1)
+    share = 1.0 / weight
+    sums = np.add.reduce(clip(x[:, None] + knots[:, :, None] * share[:, None], low[:, None], high[:, None]), axis=2)
+    multipliers = np.array([np.interp(t, s, k) for t, s, k in zip(total, sums, knots, strict=True)])
+    return clip(x + multipliers[:, None] * share, low, high)
 
 
 def _shrink(moves: np.ndarray, excess: float) -> np.ndarray:

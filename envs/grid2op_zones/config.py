@@ -12,6 +12,7 @@ from typing import Any
 OBSERVABILITY = ("local", "border", "global")
 ACTION_KINDS = ("redispatch", "curtail", "storage")
 BALANCES = ("auto", "zone", "grid")
+SOLVERS = ("slsqp", "direct")
 SOURCES = ("bundled", "folder", "generated", "downloaded")
 SPLITS = ("train", "test", "all")
 
@@ -35,6 +36,8 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "opponent": False,  # whether the grid's own opponent attacks lines
     "max_steps": 287,  # steps of an episode (a day of 5-minute steps), fewer where the series ends
     "idle_threshold": None,  # highest line loading below which the agents' actions are not asked for; None asks always
+    "redispatch_solver": "slsqp",  # balances the dispatch in Grid2Op's step: slsqp, its own, or direct, exact and fast
+    "fast_step": True,  # steps without what zones do not use of Grid2Op's; false: every step through Grid2Op's own
     "auto_reconnect": True,  # close one line a step as soon as that is legal
     "scenarios": {
         # bundled: the grid's own series; folder: those in path; generated: made here, then cached; downloaded: the
@@ -142,6 +145,7 @@ def _hint(path: str, value: Any) -> str:
     options = {
         "observability": OBSERVABILITY,
         "balance": BALANCES,
+        "redispatch_solver": SOLVERS,
         "scenarios.source": SOURCES,
         "scenarios.split": SPLITS,
     }.get(path)
@@ -170,6 +174,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "opponent": (lambda value: isinstance(value, bool), "true or false"),
     "max_steps": (_integer(1), "a whole number of at least 1"),
     "idle_threshold": (lambda value: value is None or _number(0.0)(value), "None or a line loading of at least 0"),
+    "redispatch_solver": (_one_of(SOLVERS), f"one of {list(SOLVERS)}"),
+    "fast_step": (lambda value: isinstance(value, bool), "true or false"),
     "auto_reconnect": (lambda value: isinstance(value, bool), "true or false"),
     "scenarios.source": (_one_of(SOURCES), f"one of {list(SOURCES)}"),
     "scenarios.path": (lambda value: value is None or (isinstance(value, str) and bool(value)), "None or a folder"),

@@ -147,7 +147,7 @@ class AreaPolicy:
 
     def act(self) -> dict[str, np.ndarray]:
         """The dispatchers' plans as actions; that of doing nothing where the linear model does not hold."""
-        obs, action_map = self._env.grid_observation, self._env.action_map
+        obs, action_map = self._env.grid_state, self._env.action_map
         setpoints = action_map.idle()
         ptdf = self._flow.ptdf(obs)
         if ptdf is None:

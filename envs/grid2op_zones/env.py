@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from grid2op_zones.action import ActionMap
 from grid2op_zones.config import check_env_config
+from grid2op_zones.fast_step import GridStepper
+from grid2op_zones.grid_state import GridState
 from grid2op_zones.observation import BOUND, ZoneObserver
 from grid2op_zones.reward import COMPONENTS, CompositeReward
 from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator, series_played
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from grid2op_zones.dispatch import BehaviorPolicy
 
 logger = logging.getLogger(__name__)
+
+NOT_RUNNING = "no episode is running: call reset() first"
 
 _MAX_SEED = 2**31 - 1
 
@@ -110,13 +114,18 @@ class ZonedGridEnv(MultiAgentEnv):
         # EnvContext carries the indices of RLlib's runner and of the copy within it
         entropy = [scenarios["seed"], getattr(config, "worker_index", 0), getattr(config, "vector_index", 0) or 0]
         self._rng = np.random.default_rng(entropy)
-        self._grid_obs: Any = None
+        self._stepper = GridStepper(self.simulator, self.action_map, self.config["fast_step"])
         self._running = False
 
     @property
+    def grid_state(self) -> GridState:
+        """What the grid measures now, under the names of Grid2Op's observation; cheap, and changes with every step."""
+        return self._stepper.state
+
+    @property
     def grid_observation(self) -> Any:
-        """The current Grid2Op observation, None before the first reset; Grid2Op overwrites it in the next step."""
-        return self._grid_obs
+        """The current Grid2Op observation, built when asked for; Grid2Op overwrites it in the next step."""
+        return self._stepper.observation()
 
     def reset(  # type: ignore[override]  # agents are strings here
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -133,20 +142,9 @@ class ZonedGridEnv(MultiAgentEnv):
             ValueError: An option is unknown or the split has no such scenario.
             RuntimeError: The grid falls apart before its first observation, whatever is drawn.
         """
-        options = dict(options or {})
-        series, start = options.pop("scenario", None), options.pop("start", None)
-        if options:
-            raise ValueError(f"options: unknown {sorted(options)}; known are 'scenario' and 'start'")
-        if seed is not None:
-            self._rng = np.random.default_rng(seed)
-        self._start_episode(series, start)
-        self._steps = 0
-        self._running = True
-        self._sums = dict.fromkeys(("score", *COMPONENTS, "overload_steps", "illegal_actions"), 0.0)
-        info = self._info(self._reward.components(self._grid_obs), idle=False)
-        source = self.config["scenarios"]["source"]
-        info["scenario"] = f"{source}/{series_played(self.simulator)} row {self._episode.start}"
-        return self.observer.observe(self._grid_obs), dict.fromkeys(self._names, info)
+        info = self._begin(seed, options)
+        obs = self.observer.observe(self.grid_state)
+        return obs, dict.fromkeys(self._names, info)
 
     def step(  # type: ignore[override]  # agents are strings here
         self, action_dict: Mapping[str, np.ndarray]
@@ -158,42 +156,48 @@ class ZonedGridEnv(MultiAgentEnv):
             RuntimeError: The episode is over, or none was started.
         """
         if not self._running:
-            raise RuntimeError("no episode is running: call reset() first")
-        setpoints = self.action_map.decode(action_dict, self._grid_obs)
-        threshold = self.config["idle_threshold"]
-        idle = threshold is not None and float(self._grid_obs.rho.max()) < threshold
-        if idle:
-            setpoints = self.action_map.idle()
-        setpoints = self.action_map.feasible(setpoints, self._grid_obs)
-        action = self.action_map.to_grid2op(setpoints, self._grid_obs, self._line_to_reconnect())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._grid_obs, _, _, result = self.simulator.step(action)
-        self._steps += 1
-
-        failed = not self._grid_obs.line_status.any()  # how Grid2Op marks the observation of a grid that is down
-        components = dict.fromkeys(COMPONENTS, 0.0) if failed else self._reward.components(self._grid_obs)
-        reward = self._reward.total(components)
-        over = failed or self._steps >= self._episode.steps
-        for name, value in components.items():
-            self._sums[name] += value
-        self._sums["score"] += reward
-        self._sums["overload_steps"] += float(self._grid_obs.rho.max() > 1.0)
-        self._sums["illegal_actions"] += float(_refused(result))
-        info = self._info(components, idle)
-        if over:
-            self._running = False
-            info["end_reason"] = _end_reason(result) if failed else self._truncation_reason()
-            info["episode_metrics"] = self._metrics(survived=not failed)
+            raise RuntimeError(NOT_RUNNING)
+        reward, terminated, truncated, info = self._advance(self.action_map.joint(action_dict))
+        obs = self.observer.blank() if terminated else self.observer.observe(self.grid_state)
         agents = self._names
-        obs = self.observer.blank() if failed else self.observer.observe(self._grid_obs)
         return (
             obs,
             dict.fromkeys(agents, reward),
-            dict.fromkeys((*agents, "__all__"), failed),
-            dict.fromkeys((*agents, "__all__"), over and not failed),
+            dict.fromkeys((*agents, "__all__"), terminated),
+            dict.fromkeys((*agents, "__all__"), truncated),
             dict.fromkeys(agents, info),
         )
+
+    def joint_reset(
+        self, out: np.ndarray, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """``reset`` for runners: writes the zones' observations side by side into ``out`` (sum d_i,) float32.
+
+        Returns:
+            The info that ``reset`` gives every agent.
+        """
+        info = self._begin(seed, options)
+        self.observer.write(self.grid_state, out)
+        return info
+
+    def joint_step(self, action: np.ndarray, out: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """``step`` for runners: the zones' actions side by side, (sum m_i,); what they see is written into ``out``.
+
+        Returns:
+            (reward, terminated, truncated, info), as ``step`` gives every agent.
+
+        Raises:
+            ValueError: The action has the wrong shape or a component is no number.
+            RuntimeError: The episode is over, or none was started.
+        """
+        if not self._running:
+            raise RuntimeError(NOT_RUNNING)
+        result = self._advance(self.action_map.checked(action))
+        if result[1]:
+            out[:] = 0.0
+        else:
+            self.observer.write(self.grid_state, out)
+        return result
 
     def behavior_policy(self, name: str, *, noise: float = 0.0, seed: int | None = None) -> BehaviorPolicy:
         """A dispatcher that acts on this environment, by its name in ``grid2op_zones.dispatch.POLICIES``."""
@@ -213,6 +217,47 @@ class ZonedGridEnv(MultiAgentEnv):
         """Release the simulator."""
         self.simulator.close()
 
+    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        options = dict(options or {})
+        series, start = options.pop("scenario", None), options.pop("start", None)
+        if options:
+            raise ValueError(f"options: unknown {sorted(options)}; known are 'scenario' and 'start'")
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self._start_episode(series, start)
+        self._stepper.begin()
+        self._steps = 0
+        self._running = True
+        self._sums = dict.fromkeys(("score", *COMPONENTS, "overload_steps", "illegal_actions"), 0.0)
+        info = self._info(self._reward.components(self.grid_state), idle=False)
+        source = self.config["scenarios"]["source"]
+        info["scenario"] = f"{source}/{series_played(self.simulator)} row {self._episode.start}"
+        return info
+
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Plays one step with a joint action (sum m_i,) in [-1, 1]: reward, terminated, truncated, info."""
+        state, action_map = self.grid_state, self.action_map
+        threshold = self.config["idle_threshold"]
+        idle = threshold is not None and float(state.rho.max()) < threshold
+        setpoints = action_map.feasible(action_map.idle() if idle else action_map.decode_joint(action, state), state)
+        outcome = self._stepper.step(action_map.orders(setpoints, state), self._line_to_reconnect())
+        self._steps += 1
+        components = dict.fromkeys(COMPONENTS, 0.0) if outcome.failed else self._reward.components(state)
+        reward = self._reward.total(components)
+        over = outcome.failed or self._steps >= self._episode.steps
+        info = self._info(components, idle, outcome.failed)
+        sums = self._sums
+        for name, value in components.items():
+            sums[name] += value
+        sums["score"] += reward
+        sums["overload_steps"] += float(info["rho_max"] > 1.0)
+        sums["illegal_actions"] += float(outcome.refused)
+        if over:
+            self._running = False
+            info["end_reason"] = _end_reason(outcome.errors) if outcome.failed else self._truncation_reason()
+            info["episode_metrics"] = self._metrics(survived=not outcome.failed)
+        return reward, outcome.failed, over and not outcome.failed, info
+
     def _start_episode(self, series: int | None, start: int | None) -> None:
         """Set the episode and its first observation.
 
@@ -224,7 +269,7 @@ class ZonedGridEnv(MultiAgentEnv):
             kept = start if draw < GIVEN_STARTS else None
             self._episode = self.scenarios.pinned(series, kept, self._rng)
             try:
-                self._grid_obs = self._reset_simulator(int(self._rng.integers(_MAX_SEED)))
+                self._reset_simulator(int(self._rng.integers(_MAX_SEED)))
             except EnvError as error:
                 failure = error
             else:
@@ -239,30 +284,32 @@ class ZonedGridEnv(MultiAgentEnv):
             f"grid fell apart before its first observation in {MAX_STARTS} draws"
         ) from failure
 
-    def _reset_simulator(self, seed: int) -> Any:
+    def _reset_simulator(self, seed: int) -> None:
         options: dict[str, Any] = {"time serie id": self._episode.series}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if self._episode.start == 0:
-                return self.simulator.reset(seed=seed, options=options)
-            if self.config["opponent"]:
-                # an attack under way leaks into an episode that starts late, unless one without "init ts" lies between
+            # an attack under way leaks into an episode that starts late, unless one without "init ts" lies between
+            if self._episode.start == 0 or self.config["opponent"]:
                 self.simulator.reset(seed=seed, options=options)
-            return self.simulator.reset(seed=seed, options={**options, "init ts": self._episode.start})
+            if self._episode.start > 0:
+                self.simulator.reset(seed=seed, options={**options, "init ts": self._episode.start})
 
     def _line_to_reconnect(self) -> int | None:
         """The open line that may be closed at once, the lowest of several: rules allow one in each area and step."""
-        if not self.config["auto_reconnect"] or self._grid_obs.line_status.all():
+        status = self.grid_state.line_status
+        if not self.config["auto_reconnect"] or status.all():
             return None
-        closable = np.flatnonzero(~self._grid_obs.line_status & (self._grid_obs.time_before_cooldown_line == 0))
+        closable = np.flatnonzero(~status & (self.grid_state.time_before_cooldown_line == 0))
         return int(closable[0]) if closable.size else None
 
-    def _info(self, components: dict[str, float], idle: bool) -> dict[str, Any]:
-        dispatch = self._grid_obs.actual_dispatch
+    def _info(self, components: dict[str, float], idle: bool, failed: bool = False) -> dict[str, Any]:
+        dispatch = self.grid_state.actual_dispatch
         return {
             "reward_components": components,
-            "rho_max": float(self._grid_obs.rho.max()),
-            "dispatch_mw": {zone.name: float(dispatch[zone.redispatchable].sum()) for zone in self.zones},
+            "rho_max": 0.0 if failed else float(self.grid_state.rho.max()),
+            "dispatch_mw": {
+                zone.name: 0.0 if failed else float(dispatch[zone.redispatchable].sum()) for zone in self.zones
+            },
             "idle": idle,
         }
 
@@ -276,15 +323,9 @@ class ZonedGridEnv(MultiAgentEnv):
         return metrics
 
 
-def _refused(result: Mapping[str, Any]) -> bool:
-    """Whether Grid2Op refused the action, in whole or in part."""
-    flags = ("is_illegal", "is_ambiguous", "is_illegal_reco", "failed_redispatching")
-    return any(result.get(flag, False) for flag in flags)
-
-
-def _end_reason(result: Mapping[str, Any]) -> str:
-    names = " ".join(base.__name__ for error in result["exception"] for base in type(error).__mro__)
-    texts = " ".join(str(error) for error in result["exception"])
+def _end_reason(errors: Sequence[Exception]) -> str:
+    names = " ".join(base.__name__ for error in errors for base in type(error).__mro__)
+    texts = " ".join(str(error) for error in errors)
     for name, reason in _END_REASONS:
         if name in names or name in texts:
             return reason

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from grid2op_zones.action import clip
 from grid2op_zones.zones import Zone
 
 #: Observations are clipped to this range.
@@ -93,6 +94,7 @@ class ZoneObserver:
                     at = at[np.argsort(~np.isin(ids[at], own[kind]), kind="stable")]
                 picks.append(offset + at)
             self._picks[zone.name] = np.concatenate(picks)
+        self._joint_picks = np.concatenate(list(self._picks.values()))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -105,8 +107,12 @@ class ZoneObserver:
 
     def observe(self, grid_obs: Any) -> dict[str, np.ndarray]:
         """One vector per zone, float32, each (d_i,), within [-10, 10]."""
-        everything = np.clip(self._everything(grid_obs), -BOUND, BOUND).astype(np.float32)
+        everything = clip(self._everything(grid_obs), -BOUND, BOUND).astype(np.float32)
         return {zone: everything[picks] for zone, picks in self._picks.items()}
+
+    def write(self, grid_obs: Any, out: np.ndarray) -> None:
+        """Writes the zones' observations side by side into ``out``, (sum d_i,) float32."""
+        np.take(clip(self._everything(grid_obs), -BOUND, BOUND).astype(np.float32), self._joint_picks, out=out)
 
     def blank(self) -> dict[str, np.ndarray]:
         """The observations of a grid that is down: zeros."""
@@ -120,8 +126,9 @@ class ZoneObserver:
         ahead = obs.time_next_maintenance[self._maintainable]
         soon = np.where(ahead >= 0, np.maximum(1.0 - ahead / MAINTENANCE_HORIZON, 0.0), 0.0)
         output, dispatch = obs.gen_p[red], obs.actual_dispatch[red]
-        day = 2.0 * np.pi * (obs.hour_of_day + obs.minute_of_hour / 60.0) / 24.0
-        week = (2.0 * np.pi * obs.day_of_week + day) / 7.0
+        now = obs.get_time_stamp()
+        day = 2.0 * np.pi * (now.hour + now.minute / 60.0) / 24.0
+        week = (2.0 * np.pi * now.weekday() + day) / 7.0
         return np.concatenate(
             [
                 obs.rho,
@@ -132,8 +139,8 @@ class ZoneObserver:
                 output * self._per_pmax[red],
                 dispatch * self._per_pmax[red],
                 (obs.target_dispatch[red] - dispatch) * self._per_up,
-                np.clip((self._pmax - output) * self._per_up, 0.0, 1.0),
-                np.clip((output - self._pmin) * self._per_down, 0.0, 1.0),
+                clip((self._pmax - output) * self._per_up, 0.0, 1.0),
+                clip((output - self._pmin) * self._per_down, 0.0, 1.0),
                 obs.gen_p_before_curtail[cur] * self._per_pmax[cur],
                 obs.curtailment_limit[cur],
                 obs.load_p * self._per_load,

@@ -21,6 +21,7 @@ from grid2op.Reward import ConstantReward
 from lightsim2grid import LightSimBackend
 
 from grid2op_zones.download import downloaded_folder
+from grid2op_zones.redispatch import DirectRedispatchSolver
 from grid2op_zones.scenarios import WEEK_SUFFIX, Scenarios, held_out_series
 from grid2op_zones.series_folder import check_series, check_values, damage, holds_weeks
 
@@ -50,7 +51,8 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
 
     Differences from the grid as Grid2Op ships it: curtailment and storage that cannot be balanced are limited instead
     of ending the episode, units may be dispatched at any time (no minimum up and down times, as in the L2RPN
-    competitions), thermal limits are scaled, and there is no opponent unless asked for.
+    competitions), thermal limits are scaled, and there is no opponent unless asked for. The solver of the redispatch is
+    Grid2Op's own unless the direct one is asked for.
 
     Raises:
         ValueError: The grid is unknown (the nearest name is given), the folder of series is none or has a file that is
@@ -64,6 +66,8 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
     else:
         check_grid(config["grid"])
     kwargs: dict[str, Any] = {} if config["opponent"] else dict(NO_OPPONENT)
+    if config["redispatch_solver"] == "direct":
+        kwargs["redispatch_solver"] = DirectRedispatchSolver
     if path is not None and not (Path(path).is_dir() or (source == "generated" and not Path(path).exists())):
         raise ValueError(f"env_config.scenarios.path: {path!r} is no folder")
     weeks = _weeks_to_play(config)

@@ -91,8 +91,8 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
     spec = env.episode_spec(episode)
     observations, _ = env.reset(**spec)
     policy.start(episode)
-    start = env.grid_observation.get_time_stamp().isoformat()
-    step_minutes = float(env.grid_observation.delta_time)
+    start = env.grid_state.get_time_stamp().isoformat()
+    step_minutes = float(env.grid_state.delta_time)
     points = [_point(env)]
     steps, deciding, done = 0, 0.0, False
     while not done:
@@ -125,7 +125,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
 
 def _point(env: Any) -> tuple[float, list[float], list[float]]:
     """Highest loading and, per zone, the injected MW above and below schedule in the environment's present state."""
-    obs = env.grid_observation
+    obs = env.grid_state
     raised, lowered = [], []
     for zone in env.zones:
         changes = np.concatenate(

@@ -60,7 +60,7 @@ def toy_env_creator() -> Callable[[dict[str, Any]], Any]:
                 return {"seed": 100 + k, "options": {"scenario": k, "start": 0}}
 
             @property
-            def grid_observation(self) -> Any:
+            def grid_state(self) -> Any:
                 stamp = datetime(2035, 8, 14) + timedelta(minutes=5 * self.t)
                 return SimpleNamespace(
                     get_time_stamp=lambda: stamp,

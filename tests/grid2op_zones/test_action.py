@@ -29,6 +29,12 @@ def random_setpoints(env: ZonedGridEnv, rng: np.random.Generator) -> Setpoints:
     return Setpoints(red, cap, rng.normal(0.0, 15.0, cls.n_storage))
 
 
+def sent(env, setpoints):
+    """The Grid2Op action that is sent for set-points in the environment's present state."""
+    obs, action_map = env.grid_observation, env.action_map
+    return action_map.action(action_map.orders(action_map.feasible(setpoints, obs), obs))
+
+
 def state(env: ZonedGridEnv, **changes) -> SimpleNamespace:
     """A copy of what the action map reads of the present state, with changes."""
     obs = env.grid_observation
@@ -42,7 +48,7 @@ def test_zero_is_do_nothing(idf):
     setpoints = idf.action_map.decode({agent: np.zeros(n) for agent, n in idf.action_map.sizes.items()}, state(idf))
     assert not setpoints.redispatch.any() and not setpoints.storage.any()
     assert (setpoints.curtail == 1.0).all()
-    action = idf.action_map.to_grid2op(idf.action_map.feasible(setpoints, idf.grid_observation), idf.grid_observation)
+    action = sent(idf, setpoints)
     assert action == idf.simulator.action_space()
 
 
@@ -94,7 +100,7 @@ def test_projection_is_optimal(seed, n, total):
     x, weight = rng.normal(0.0, 10.0, n), rng.uniform(0.01, 1.0, n)
     low = rng.uniform(-10.0, 5.0, n)
     high = low + rng.uniform(0.0, 10.0, n)
-    y = project(x, weight, low, high, total)
+    y = project(x[None], low[None], high[None], weight[None], np.array([total]))[0]
     assert (y >= low - 1e-9).all() and (y <= high + 1e-9).all()
     assert y.sum() == pytest.approx(np.clip(total, low.sum(), high.sum()), abs=1e-6)
     # optimality: units strictly inside their bounds share one multiplier, the others lie beyond it
@@ -109,9 +115,9 @@ def test_projection_is_optimal(seed, n, total):
 
 def test_projection_of_a_known_problem():
     # from (4, 0) to a sum of 1 with weights 1 and 2: the excess of 3 is shared 2 to 1; then the first meets its bound
-    one, two = np.array([4.0, 0.0]), np.array([1.0, 2.0])
-    np.testing.assert_allclose(project(one, two, np.full(2, -9.0), np.full(2, 9.0), 1.0), [2.0, -1.0])
-    np.testing.assert_allclose(project(one, two, np.array([3.0, -9.0]), np.full(2, 9.0), 1.0), [3.0, -2.0])
+    x, weight = np.tile([4.0, 0.0], (2, 1)), np.tile([1.0, 2.0], (2, 1))
+    low, high = np.array([[-9.0, -9.0], [3.0, -9.0]]), np.full((2, 2), 9.0)
+    np.testing.assert_allclose(project(x, low, high, weight, np.ones(2)), [[2.0, -1.0], [3.0, -2.0]])
 
 
 @given(seed=seeds, start=st.integers(0, 500))
@@ -237,7 +243,7 @@ def test_no_set_point_makes_an_action_ambiguous(idf_unlimited, seed):
     for scale in (1.0, 100.0):
         wanted = random_setpoints(env, rng)
         wanted.redispatch[:] *= scale
-        action = env.action_map.to_grid2op(env.action_map.feasible(wanted, env.grid_observation), env.grid_observation)
+        action = sent(env, wanted)
         assert action.is_ambiguous() == (False, None)
 
 
@@ -264,10 +270,10 @@ def test_a_unit_that_grid2op_moved_is_taken_over_where_it_stands(case14):
     dispatch, target, wanted = np.zeros(cls.n_gen), np.zeros(cls.n_gen), case14.action_map.idle()
     dispatch[unit], wanted.redispatch[unit] = 3.0, 1.0
     first = state(case14, actual_dispatch=dispatch, target_dispatch=target)
-    assert case14.action_map.to_grid2op(wanted, first).redispatch[unit] == pytest.approx(1.0)
+    assert case14.action_map.orders(wanted, first).redispatch[unit] == pytest.approx(1.0)
     target[unit] = 2.5
     later = state(case14, actual_dispatch=dispatch, target_dispatch=target)
-    assert case14.action_map.to_grid2op(wanted, later).redispatch[unit] == pytest.approx(1.5)
+    assert case14.action_map.orders(wanted, later).redispatch[unit] == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def seen(env, **changed):
     for name, (where, value) in changed.items():
         getattr(obs, name)[where] = value
     fields = {name: getattr(env, name) for name in ("action_map", "simulator", "zones", "config")}
-    return SimpleNamespace(grid_observation=obs, **fields)
+    return SimpleNamespace(grid_state=obs, grid_observation=obs, **fields)
 
 
 def is_idle(env, action):

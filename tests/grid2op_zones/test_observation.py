@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,14 +27,14 @@ READ = [
     "load_p",
     "storage_charge",
     "storage_power",
-    "hour_of_day",
-    "minute_of_hour",
-    "day_of_week",
 ]
 
 
 def snapshot(env: ZonedGridEnv) -> SimpleNamespace:
-    return SimpleNamespace(**{name: np.array(getattr(env.grid_observation, name), copy=True) for name in READ})
+    obs = env.grid_observation
+    return SimpleNamespace(
+        **{name: np.array(getattr(obs, name), copy=True) for name in READ}, get_time_stamp=obs.get_time_stamp
+    )
 
 
 def observer(env: ZonedGridEnv, observability: str) -> ZoneObserver:
@@ -74,7 +75,7 @@ def test_values_known_by_hand(idf):
     grid.actual_dispatch[unit], grid.target_dispatch[unit] = 4.0, 7.5
     grid.gen_p[unit] = cls.gen_pmax[unit] - 1.0
     grid.storage_power[storage] = -6.0
-    grid.hour_of_day, grid.minute_of_hour, grid.day_of_week = 6, 0, 0
+    grid.get_time_stamp = lambda: datetime(2035, 1, 15, 6, 0)  # a Monday
 
     def seen(name):
         return value(idf, "zone_0", name, grid)
