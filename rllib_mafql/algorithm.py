@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Collection
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,15 +27,19 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rllib_mafql.collecting import Collector
 from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.env_runner import JointEnvRunner, Rollout
 from rllib_mafql.learner import MAFQLLearner
+from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
-from rllib_mafql.replay import COLUMNS, JointReplay, Statistics
+from rllib_mafql.replay import JointReplay, Statistics
 
 FINGERPRINT = "env_fingerprint"
 # Learner updates since the start; kept in checkpoints.
 NUM_UPDATES = "num_learner_updates"
+# What training_step spends its time on, for timers/share_*.
+SHARES = ("sampling", "learning", "syncing")
 
 
 class MAFQL(Algorithm):
@@ -53,6 +60,8 @@ class MAFQL(Algorithm):
     def setup(self, config: Any) -> None:
         """Builds runners and learners, and the replay; ValueError if the environment lacks a behaviour policy."""
         super().setup(config)
+        #: The environment's own account of itself.
+        self.fingerprint: dict[str, Any] | None = next(iter(self._ask_runners(_fingerprint)), None)
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
         if problem:
             raise ValueError(f"MAFQL config: behavior_policies: {problem}")
@@ -60,6 +69,9 @@ class MAFQL(Algorithm):
         if self.offline_data is not None:
             self.offline_data.load(self._agents(), self.fingerprint)
         self._rng = np.random.default_rng(self.config.seed)
+        self._collector = Collector(self.env_runner_group, self.config)
+        self._spent = dict.fromkeys(SHARES, 0.0)
+        self._staleness: deque[int] = deque(maxlen=100)  # of the last rollouts
         self._updates_done = 0
         self._normalized = False
 
@@ -68,11 +80,6 @@ class MAFQL(Algorithm):
         if self.offline_data is not None:
             self.offline_data.close()
         super().cleanup()
-
-    @property
-    def fingerprint(self) -> dict[str, Any] | None:
-        """The environment's own account of itself, from any healthy runner."""
-        return next(iter(self._ask_runners(_fingerprint)), None)
 
     def _agents(self) -> list[tuple[str, int, int]]:
         """Agents with the sizes of their observations and actions, in joint order."""
@@ -85,19 +92,38 @@ class MAFQL(Algorithm):
         remote = self.env_runner_group.num_remote_workers() > 0
         return self.env_runner_group.foreach_env_runner(question, local_env_runner=not remote)
 
+    def step(self) -> dict[str, Any]:
+        """An iteration of training; its timers tell the shares of its time that the parts of training_step took."""
+        self._spent, began = dict.fromkeys(SHARES, 0.0), time.perf_counter()
+        results = super().step()
+        seconds = time.perf_counter() - began
+        shares = {f"share_{part}": spent / seconds for part, spent in self._spent.items()}
+        results[TIMERS] = {**results.get(TIMERS, {}), **shares}
+        return results
+
+    @contextmanager
+    def _spending(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._spent[part] += time.perf_counter() - began
+
     def training_step(self) -> None:
         """One round: rollouts (of behaviour policies until the warm start is full), updates, new weights."""
         if self._before_rollouts():
-            self._learn()
-            self._sync()
+            self._improve()
             return
         recorded = 0 if self.offline_data is None else len(self.offline_data.replay)
         warm = recorded + len(self.replay) < self.config.warm_start_steps
         if warm or self._updates_done >= self.config.warm_start_updates:
             self._collect(behavior=warm)
         if recorded + len(self.replay) >= max(1, self.config.warm_start_steps):
+            self._improve()
+
+    def _improve(self) -> None:
+        with self._spending("learning"):
             self._learn()
-            self._sync()
+        with self._spending("syncing"), self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self._collector.publish(self.learner_group)
 
     def _before_rollouts(self) -> bool:
         """Whether training still is on recorded data alone."""
@@ -105,31 +131,44 @@ class MAFQL(Algorithm):
         return self.offline_data is not None and (updates is None or self._updates_done < updates)
 
     def _collect(self, behavior: bool) -> None:
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            remote = self.env_runner_group.num_remote_workers() > 0
-            results = self.env_runner_group.foreach_env_runner(
-                partial(_sample, behavior=behavior),
-                local_env_runner=not remote,
-                timeout_seconds=self.config.sample_timeout_s,
-            )
-        rollouts: list[Rollout] = [rollout for rollouts, _ in results for rollout in rollouts]
+        with self._spending("sampling"), self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            # What there is to learn from is enough after the warm start: nothing is waited for any more.
+            played = self._collector.collect(behavior, wait=behavior)
+        rollouts = [rollout for one in played for rollout in one.rollouts]
         for rollout in rollouts:
             for fragment in rollout.fragments:
                 self.replay.add(fragment)
-        self.metrics.aggregate([metrics for _, metrics in results], key=ENV_RUNNER_RESULTS)
+        if played:
+            self.metrics.aggregate([one.metrics for one in played], key=ENV_RUNNER_RESULTS)
         self.metrics.log_value("replay_size", len(self.replay), window=1)
+        self._log_staleness(rollouts)
+
+    def _log_staleness(self, rollouts: list[Rollout]) -> None:
+        """How many learner updates the weights were behind that the last rollouts were played with, when stored."""
+        newest, updates = self._collector.weights_seq_no, self.config.num_updates
+        self._staleness.extend(updates * (newest - rollout.weights_seq_no) for rollout in rollouts)
+        values = {"sample_requests_in_flight": float(self._collector.in_flight)}
+        if self._staleness:
+            values |= {"sample_staleness_mean": float(np.mean(self._staleness))}
+            values |= {"sample_staleness_max": float(max(self._staleness))}
+        for name, value in values.items():
+            self.metrics.log_value(("mafql", name), value, window=1)
 
     def _learn(self) -> None:
         if not self._normalized:
             source = self.replay if self.offline_data is None else self.offline_data.replay
             self.learner_group.foreach_learner(partial(_fit_normalizers, statistics=source.statistics()))
             self._normalized = True
-        size, learners = self.config.train_batch_size_per_learner, max(1, self.config.num_learners)
+        size = self.config.train_batch_size_per_learner
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            columns = self._batch(size * learners * self.config.num_updates)
-            batch = SampleBatch({name: columns[name] for name in COLUMNS})
+            if self.learner_group.is_local:
+                drawn: Any = Drawn(partial(self._batch, size), self.config.num_updates)
+                data = TrainingData(data_iterators=[drawn])
+            else:  # shipped at once, which RLlib splits by learners
+                batch = SampleBatch(self._batch(size * self.config.num_learners * self.config.num_updates))
+                data = TrainingData(batch=MultiAgentBatch({CRITIC: batch}, env_steps=len(batch)))
             results = self.learner_group.update(
-                training_data=TrainingData(batch=MultiAgentBatch({CRITIC: batch}, env_steps=len(batch))),
+                training_data=data,
                 # What schedules run over, RLlib's own of the learning rate too.
                 timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._updates_done},
                 minibatch_size=size,
@@ -154,10 +193,6 @@ class MAFQL(Algorithm):
             for name, values in part.items():
                 batch[name][rows] = values
         return batch
-
-    def _sync(self) -> None:
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
 
     # Checkpoints -----------------------------------------------------------------------------------------------
 
@@ -185,6 +220,7 @@ class MAFQL(Algorithm):
             with filesystem.open_input_stream(file) as stream:
                 self._refuse_other_environment(pickle.load(stream))
         super().restore_from_path(path, *args, **kwargs)
+        self._collector.publish(self.learner_group)
 
     def _refuse_other_environment(self, state: dict[str, Any]) -> None:
         theirs, ours = state.get(FINGERPRINT), self.fingerprint
@@ -195,12 +231,9 @@ class MAFQL(Algorithm):
         """Takes over a state; ValueError if it was trained on another environment."""
         self._refuse_other_environment(state)
         super().set_state(state)
+        self._collector.publish(self.learner_group)
         self._updates_done = state.get(NUM_UPDATES, 0)
         self._normalized = state.get("normalized", False)
-
-
-def _sample(runner: JointEnvRunner, behavior: bool) -> tuple[list[Rollout], Any]:
-    return runner.sample(behavior=behavior), runner.get_metrics()
 
 
 def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided, TorchCompileWhatToCompile
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
@@ -15,8 +15,9 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 
 from rllib_mafql.behavior import RANDOM
 from rllib_mafql.env_runner import JointEnvRunner
-from rllib_mafql.learner import COEFFICIENTS, MAFQLLearner
+from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
+from rllib_mafql.objectives import COEFFICIENTS
 from rllib_mafql.offline.data import JointOfflineData
 
 # RLlib's mark of an argument that was not given, of any type.
@@ -24,6 +25,7 @@ _UNSET: Any = NotProvided
 
 CONSERVATISM = ("counterfactual", "joint")
 EXECUTION = ("decentralized", "centralized")
+PRECISIONS = ("float32", "bfloat16")
 POSITIVE_INTEGERS = (
     "actor_hidden",
     "teacher_hidden",
@@ -58,6 +60,7 @@ class MAFQLConfig(AlgorithmConfig):
     """
 
     env_runner_cls: Any
+    merge_env_runner_states: Any
     grad_clip: Any
     advantage_temperature: float | None
     reward_bounds: tuple[float, float] | None
@@ -125,6 +128,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.train_batch_size_per_learner = 256
         self.num_updates = 50            # learner updates per training step
         self.torch_num_threads = None    # threads of a learner; None: torch's own choice
+        self.precision = "float32"       # or "bfloat16": of the networks' products while learning
 
         # Collecting.
         self.rollout_fragment_length = 100
@@ -132,6 +136,11 @@ class MAFQLConfig(AlgorithmConfig):
         self.num_envs_per_env_runner = 1
         self.env_runner_cls = JointEnvRunner
         self.restart_failed_sub_environments = True
+        self.sample_async = False        # runners play while the learner learns, and no slow one is waited for
+        # Runners have no connectors whose states RLlib would gather from each of them in every iteration.
+        self.merge_env_runner_states = False
+        self.broadcast_env_runner_states = False
+        self._dont_auto_sync_env_runner_states = True
         # fmt: on
 
     def training(
@@ -177,6 +186,7 @@ class MAFQLConfig(AlgorithmConfig):
         offline_skip_bad: bool = _UNSET,
         num_updates: int = _UNSET,
         torch_num_threads: int | None = _UNSET,
+        precision: str = _UNSET,
         **kwargs: Any,
     ) -> MAFQLConfig:
         """Sets what belongs to training; each argument is explained by the comment at its default in `__init__`."""
@@ -185,6 +195,22 @@ class MAFQLConfig(AlgorithmConfig):
         for name, value in own.items():
             if value is not _UNSET:
                 setattr(self, name, value)
+        return self
+
+    def env_runners(self, *, sample_async: bool = _UNSET, **kwargs: Any) -> MAFQLConfig:
+        """Sets what belongs to collecting.
+
+        Args:
+            sample_async: runners play while the learner learns. Training steps take what is ready and go on: each makes
+                `num_updates` updates, however many steps came in, so the ratio of updates to environment steps follows
+                from how fast runners and learner are; synchronously it is `num_updates` to the steps of one round. How
+                far the weights that were played with are behind is bounded by `max_requests_in_flight_per_env_runner`,
+                and reported as mafql/sample_staleness_mean and _max. Runs are not reproducible then.
+            kwargs: as in RLlib.
+        """
+        super().env_runners(**kwargs)
+        if sample_async is not _UNSET:
+            self.sample_async = sample_async
         return self
 
     @property
@@ -213,8 +239,12 @@ class MAFQLConfig(AlgorithmConfig):
         if self.offline_updates is not None:
             self._require_integer("offline_updates", 0)
         self._require("n_step", self.n_step <= 255, "at most 255")
-        for name, allowed in (("conservatism", CONSERVATISM), ("execution", EXECUTION)):
+        choices = (("conservatism", CONSERVATISM), ("execution", EXECUTION), ("precision", PRECISIONS))
+        for name, allowed in choices:
             self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
+        what = self.torch_compile_learner_what_to_compile
+        compilable = not self.torch_compile_learner or what == TorchCompileWhatToCompile.FORWARD_TRAIN
+        self._require("torch_compile_learner_what_to_compile", compilable, "forward_train: MAFQL compiles its losses")
         for name in COEFFICIENTS:
             value = getattr(self, name)
             Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
@@ -249,6 +279,9 @@ class MAFQLConfig(AlgorithmConfig):
         weights = self.behavior_policies
         usable = isinstance(weights, dict) and all(w >= 0 for w in weights.values()) and sum(weights.values()) > 0
         self._require("behavior_policies", usable, "a mapping of names to weights of at least 0, not all 0")
+        self._require("sample_async", isinstance(self.sample_async, bool), "true or false")
+        served = self.in_evaluation or not self.sample_async or self.num_env_runners > 0
+        self._require("sample_async", served, "false where num_env_runners is 0")
         self._require("rl_module_spec", self._rl_module_spec is None, "unset: MAFQL builds its own modules")
 
     def _require_integer(self, name: str, low: int, high: int | None = None) -> None:

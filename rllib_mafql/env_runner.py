@@ -1,15 +1,17 @@
-"""JointEnvRunner: steps several environments with one forward per agent for all of them, and returns fragments.
+"""JointEnvRunner: steps several environments with one forward for all agents of all of them, and returns fragments.
 
 All agents act in every step and share one reward, so a transition is one row: observations and actions of all agents
 side by side. An environment may offer `behavior_policy(name, noise=, seed=)` (an object with `reset()` and `act()`),
-whose play fills the replay at the warm start, and `episode_spec(k)` (arguments of `reset`), which evaluation follows so
-that every evaluation sees the same episodes.
+whose play fills the replay at the warm start, `episode_spec(k)` (arguments of `reset`), which evaluation follows so
+that every evaluation sees the same episodes, and `joint_reset` and `joint_step`, which are faster (see Slot).
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
+import random
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,6 @@ import ray
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE
-from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME, EnvRunner
@@ -29,17 +30,42 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from rllib_mafql.acting import ActingPolicy
 from rllib_mafql.behavior import Behaviors
 from rllib_mafql.metrics import log_episode, log_steps
-from rllib_mafql.modules import TEACHER, slices_of
+from rllib_mafql.modules import TEACHER
 from rllib_mafql.offline.recorder import Recorder, unique_prefix
 from rllib_mafql.replay import Fragment
-from rllib_mafql.slots import Slot
+from rllib_mafql.slots import Layout, Slot
 
 logger = logging.getLogger("ray.rllib")
 
 # An environment that fails this often without a step in between is not rebuilt any more.
 MAX_FAILURES_IN_A_ROW = 5
+
+
+@dataclass
+class _Play:
+    """One call of `sample()`: what is asked for, and how far it is."""
+
+    timesteps: float | None
+    episodes: int | None
+    explore: bool
+    random: bool
+    behavior: bool
+    steps: int = 0
+    begun: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the steps that are asked for are done."""
+        return self.timesteps is not None and self.steps >= self.timesteps
+
+    def begin(self) -> bool:
+        """Whether another episode is to begin, which counts then."""
+        wanted = self.episodes is None or self.begun < self.episodes
+        self.begun += wanted
+        return wanted
 
 
 @dataclass
@@ -49,6 +75,7 @@ class Rollout:
     fragments: list[Fragment]
     steps: int
     agents: int
+    weights_seq_no: int  # of the weights that the learned policy played with, counted by the learner
 
     def env_steps(self) -> int:
         """Environment steps taken (RLlib's evaluation counts them)."""
@@ -64,18 +91,24 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     config: Any
     env: Any
-    _obs: Any  # (n, sum d_i) float32, or None before the first reset
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any):
-        super().__init__(config=config, **kwargs)
+        # RLlib's own seeding also has torch compute deterministically, for which torch loads its compiler: 110 MB.
+        unseeded = config.copy(copy_frozen=False)
+        unseeded.seed = None
+        super().__init__(config=unseeded, **kwargs)
+        self.config.seed = config.seed
+        if config.seed is not None:
+            self._seed = int(config.seed + (self.worker_index or 0) + 1_000_000 * config.in_evaluation)
+            random.seed(self._seed)
+            np.random.seed(self._seed)  # noqa: NPY002 - for environments that draw from it
+            torch.manual_seed(self._seed)
         self.spaces: dict[str, Any] = kwargs.get("spaces") or {}
         self.module: Any = None
-        self.agents: list[str] = []
         self._slots: list[Slot] = []
         self._weights_seq_no = 0
         self._rng = np.random.default_rng(self._seed)
         self._behaviors = Behaviors(self.config.behavior_policies, self.config.behavior_noise, self._rng)
-        self._obs = None
         self._episode = 0
         self._recorder: Recorder | None = None
         # On the driver (index 0) only where no remote runner is there to step environments.
@@ -89,9 +122,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         """Builds `num_envs_per_env_runner` environments of config.env (a registered name or a class)."""
         envs = [self._make_one_env() for _ in range(self.config.num_envs_per_env_runner)]
         self.env = envs[0]
-        self.agents = list(self.env.possible_agents)
-        self._slots = [Slot(env, self.agents) for env in envs]
-        boxes = {a: (self.env.get_observation_space(a), self.env.get_action_space(a)) for a in self.agents}
+        agents = self.env.possible_agents
+        boxes = {a: (self.env.get_observation_space(a), self.env.get_action_space(a)) for a in agents}
         for agent, (obs, act) in boxes.items():
             for what, space in (("observation", obs), ("action", act)):
                 if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
@@ -99,14 +131,11 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             if not np.isfinite([act.low, act.high]).all():
                 raise ValueError(f"MAFQL needs a bounded action space for {agent!r}, not {act}")
         self._boxes = boxes
-        self._action_slices = slices_of([act.shape[0] for _, act in boxes.values()])
-        self._obs_slices = slices_of([obs.shape[0] for obs, _ in boxes.values()])
-        low = np.concatenate([act.low for _, act in boxes.values()])
-        high = np.concatenate([act.high for _, act in boxes.values()])
-        self._center, self._half = (high + low) / 2, (high - low) / 2
-        self._obs = None
+        self._layout = Layout(boxes)
+        self._slots = [Slot(env, self._layout) for env in envs]
         if self.config.output and not self.config.in_evaluation:
             self._recorder = self._make_recorder()
+        _return_free_memory()
 
     def _make_recorder(self) -> Recorder:
         """Records what this runner plays (`config.offline_data(output=...)`)."""
@@ -140,6 +169,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         """Builds the agents' policies (and the teacher where it is the one that acts)."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()
+        if self._slots:
+            teacher = self.module[TEACHER] if self.config.execution == "centralized" else None
+            self._policy = ActingPolicy([self.module[agent] for agent in self._layout.agents], teacher)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Module id -> (observation space, action space), in joint order, and RLlib's own two entries."""
@@ -195,84 +227,72 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         if not self._slots:
             raise ValueError("this env runner has no environment: it is the driver's, and num_env_runners > 0")
         explore = self.config.explore if explore is None else explore
-        if num_timesteps is None and num_episodes is None:
-            num_timesteps = self.config.get_rollout_fragment_length(self.worker_index or 0) * len(self._slots)
-        with self.metrics.log_time(SAMPLE_TIMER):
-            if self._obs is None or force_reset or num_episodes is not None:
-                self._obs = np.stack([self._begin(slot, behavior) for slot in self._slots])
-            fragments, steps = self._roll(num_timesteps, num_episodes, explore, random_actions, behavior)
         if num_episodes is not None:
-            self._obs = None
-        log_steps(self.metrics, self.agents, steps)
-        self.num_env_steps_sampled_lifetime += steps
-        return [Rollout(fragments, steps, len(self.agents))]
+            num_timesteps = None
+        elif num_timesteps is None:
+            num_timesteps = self.config.get_rollout_fragment_length(self.worker_index or 0) * len(self._slots)
+        play = _Play(num_timesteps, num_episodes, explore, random_actions, behavior)
+        with self.metrics.log_time(SAMPLE_TIMER):
+            if force_reset or num_episodes is not None:
+                for slot in self._slots:
+                    slot.running = False
+            fragments = self._roll(play)
+        log_steps(self.metrics, self._layout.agents, play.steps)
+        self.num_env_steps_sampled_lifetime += play.steps
+        return [Rollout(fragments, play.steps, len(self._layout.agents), self._weights_seq_no)]
 
-    def _roll(
-        self, num_timesteps: int | None, num_episodes: int | None, explore: bool, random_actions: bool, behavior: bool
-    ) -> tuple[list[Fragment], int]:
+    def _roll(self, play: _Play) -> list[Fragment]:
         collect = not self.config.in_evaluation
+        self._policy.refresh()
+        for slot in self._slots:
+            slot.reserve(math.ceil((play.timesteps or 0) / len(self._slots)) if collect else 0)
+            if not slot.running and play.begin():
+                self._begin(slot, play.behavior)
         fragments: list[Fragment | None] = []
-        steps = episodes = 0
-        while episodes < num_episodes if num_episodes is not None else steps < (num_timesteps or 0):
-            actions = self._act(explore, random_actions)
-            following = np.empty_like(self._obs)
-            for i, slot in enumerate(self._slots):
-                if num_timesteps is not None and steps >= num_timesteps:
-                    following[i] = self._obs[i]
-                    continue
+        while not play.over and (playing := [slot for slot in self._slots if slot.running]):
+            for slot, action in zip(playing, self._act(playing, play), strict=True):
+                if play.over:
+                    break
                 try:
-                    obs, reward, terminated, truncated, infos = slot.step(self._by_agent(actions[i]))
+                    terminated, truncated, info = slot.step(action, collect)
                 except Exception:
-                    fragments.append(slot.cut(self._obs[i]))
-                    following[i] = self._replace(slot, self._obs[i], behavior)
+                    fragments.append(slot.cut())
+                    self._replace(slot, play.behavior)
                     continue
-                steps += 1
-                if collect:
-                    slot.collect(self._obs[i], actions[i], reward, infos)
+                play.steps += 1
                 if terminated or truncated:
-                    fragments.append(slot.cut(obs, terminated))
-                    self._record(slot, obs, terminated, truncated)
-                    log_episode(self.metrics, slot, infos, self._smoothing)
-                    episodes += 1
-                    obs = self._begin(slot, behavior)
+                    fragments.append(slot.cut(terminated))
+                    self._record(slot, terminated, truncated)
+                    log_episode(self.metrics, slot, info, self._smoothing)
+                    if play.begin():
+                        self._begin(slot, play.behavior)
                 elif slot.takeover == slot.length:
                     slot.take_over(self._behaviors)
-                following[i] = obs
-            self._obs = following
-        fragments += [slot.cut(obs) for slot, obs in zip(self._slots, self._obs, strict=True)]
-        return [fragment for fragment in fragments if fragment is not None], steps
+        fragments += [slot.cut() for slot in self._slots]
+        return [fragment for fragment in fragments if fragment is not None]
 
-    def _act(self, explore: bool, random_actions: bool) -> np.ndarray:
+    def _act(self, slots: list[Slot], play: _Play) -> np.ndarray:
         """Joint actions (n, sum m_i) in [-1, 1]: the learned policies' in one batch, then the behaviour policies'."""
-        n, size = len(self._slots), len(self._center)
-        if random_actions:
-            return self._rng.uniform(-1, 1, (n, size)).astype(np.float32)
-        actions = np.zeros((n, size), np.float32)
-        if any(slot.player is None for slot in self._slots):
-            obs = torch.from_numpy(self._obs)
-            forward = "forward_exploration" if explore else "forward_inference"
-            if self.config.execution == "centralized":
-                actions = getattr(self.module[TEACHER], forward)({Columns.OBS: obs})[Columns.ACTIONS].numpy()
-            else:
-                for agent, own, act in zip(self.agents, self._obs_slices, self._action_slices, strict=True):
-                    out = getattr(self.module[agent], forward)({Columns.OBS: obs[:, own]})
-                    actions[:, act] = out[Columns.ACTIONS].numpy()
+        shape = len(slots), self._layout.action_size
+        if play.random:
+            return 2.0 * self._rng.random(shape, np.float32) - 1.0
+        if all(slot.player is not None for slot in slots):
+            actions = np.empty(shape, np.float32)
+        else:
+            obs = slots[0].obs[None] if len(slots) == 1 else np.stack([slot.obs for slot in slots])
+            z = self._rng.standard_normal(shape, np.float32) if play.explore else np.zeros(shape, np.float32)
+            actions = self._policy.act(torch.from_numpy(obs), torch.from_numpy(z)).numpy()
             if not np.isfinite(actions).all():
                 raise FloatingPointError("a policy gave an action that is not a finite number; its weights are broken")
-        for i, slot in enumerate(self._slots):
+        for slot, action in zip(slots, actions, strict=True):
             if slot.player is not None:
-                chosen = slot.player.act()
-                actions[i] = np.concatenate([chosen[agent] for agent in self.agents])
+                action[:] = slot.chosen()
         return actions
-
-    def _by_agent(self, action: np.ndarray) -> dict[str, np.ndarray]:
-        scaled = self._center + self._half * action
-        return {agent: scaled[own] for agent, own in zip(self.agents, self._action_slices, strict=True)}
 
     # Episodes --------------------------------------------------------------------------------------------------
 
-    def _begin(self, slot: Slot, behavior: bool) -> np.ndarray:
-        """Resets the environment and draws who plays the episode; returns its first joint observation."""
+    def _begin(self, slot: Slot, behavior: bool) -> None:
+        """Resets the environment and draws who plays the episode."""
         arguments: dict[str, Any] = {}
         if self.config.in_evaluation and hasattr(slot.env, "episode_spec"):
             first, stride = max(0, (self.worker_index or 0) - 1), max(1, self.config.num_env_runners)
@@ -280,7 +300,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self._episode += 1
         elif not slot.seeded and self._seed is not None:
             arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
-        obs, scenario = slot.begin(arguments)
+        scenario = slot.begin(arguments)
         if not self.config.in_evaluation:
             draw = self._rng.random()
             if draw < self.config.takeover_fraction:
@@ -292,29 +312,28 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 slot.take_over(self._behaviors)
         if self._recorder is not None:
             slot.recorded = self._recorder.begin(scenario)
-        return obs
 
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""
         self.env.reset()
         return self._behaviors.problem(self.env)
 
-    def _replace(self, slot: Slot, obs: np.ndarray, behavior: bool) -> np.ndarray:
+    def _replace(self, slot: Slot, behavior: bool) -> None:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""
         self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
         slot.failures += 1
         if not self.config.restart_failed_sub_environments or slot.failures > MAX_FAILURES_IN_A_ROW:
             raise
         logger.exception("An environment failed in step(); it is rebuilt, and its episode ends there.")
-        self._record(slot, obs)
+        self._record(slot)
         slot.replace_env(self._make_one_env())
-        return self._begin(slot, behavior)
+        self._begin(slot, behavior)
 
     # Recording -------------------------------------------------------------------------------------------------
 
-    def _record(self, slot: Slot, following: np.ndarray, terminated: bool = False, truncated: bool = False) -> None:
+    def _record(self, slot: Slot, terminated: bool = False, truncated: bool = False) -> None:
         if self._recorder is not None and slot.recorded is not None:
-            self._recorder.end(slot.recorded, following, terminated, truncated)
+            self._recorder.end(slot.recorded, slot.obs, terminated, truncated)
             slot.recorded = None
 
     def flush_recording(self) -> int:
@@ -322,12 +341,11 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         fragment); returns the number of steps recorded since the start."""
         if self._recorder is None:
             return 0
-        if self._obs is not None:
-            for slot, obs in zip(self._slots, self._obs, strict=True):
-                rest = slot.recorded
-                if rest is not None and len(rest):
-                    self._record(slot, obs)
-                    slot.recorded = self._recorder.go_on(rest)
+        for slot in self._slots:
+            rest = slot.recorded
+            if rest is not None and len(rest):
+                self._record(slot)
+                slot.recorded = self._recorder.go_on(rest)
         self._recorder.flush()
         return self._recorder.steps
 
@@ -383,3 +401,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The modules; environments are not saved."""
         return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def _return_free_memory() -> None:
+    """Gives back what building environments leaves free in the process, as far as the C library (glibc) can do that."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -33,16 +33,16 @@ def log_steps(metrics: Any, agents: Sequence[str], steps: int) -> None:
         metrics.log_value((NUM_AGENT_STEPS_SAMPLED_LIFETIME, agent), steps, reduce="lifetime_sum")
 
 
-def log_episode(metrics: Any, slot: Slot, infos: dict[str, Any], window: int) -> None:
+def log_episode(metrics: Any, slot: Slot, info: dict[str, Any], window: int) -> None:
     """The learned policy's episodes under RLlib's names; those with a behaviour policy under behavior/.
 
-    infos: of the last step. window: episodes that means and extremes are taken over.
+    info: of the last step. window: episodes that means and extremes are taken over.
     """
     group = () if slot.own else ("behavior",)
     metrics.log_value(NUM_EPISODES, 1, reduce="sum")
     metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
     means = {EPISODE_RETURN_MEAN: slot.total, EPISODE_LEN_MEAN: slot.length}
-    means |= infos.get(slot.agents[0], {}).get("episode_metrics", {})
+    means |= info.get("episode_metrics", {})
     for name, value in means.items():
         metrics.log_value((*group, name), value, window=window)
     extremes = {

@@ -19,12 +19,6 @@ CRITIC = "critic"
 TEACHER = "teacher"
 
 
-def slices_of(sizes: list[int]) -> list[slice]:
-    """Where each agent's components lie in a joint array of agents side by side."""
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
 class FlowPolicy(TorchRLModule):
     """Actions by integrating a velocity field from Gaussian noise under an observation.
 
@@ -54,19 +48,18 @@ class FlowPolicy(TorchRLModule):
         if not self.inference_only:
             self.average = copy.deepcopy(self.field).requires_grad_(False)
 
+    @property
+    def acting(self) -> VelocityField:
+        """The weights that act: the average, or in modules that only act, the one field."""
+        return self.field if self.average is None else self.average
+
     def act(self, o: Tensor, z: Tensor) -> Tensor:
         """Actions (B, m) of the trained weights for observations (B, d) and noise (B, m), differentiable."""
         return self.field.integrate(o, z, self.flow_steps)
 
     def act_on_average(self, o: Tensor, z: Tensor) -> Tensor:
         """Actions (B, m) of the averaged weights."""
-        return (self.average or self.field).integrate(o, z, self.flow_steps)
-
-    @torch.no_grad()
-    def update_average(self, tau: float) -> None:
-        """Moves the averaged weights the share tau of the way to the trained ones."""
-        if self.average is not None:
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.field.parameters()), tau)
+        return self.acting.integrate(o, z, self.flow_steps)
 
     def get_state(self, *args: Any, inference_only: bool = False, **kwargs: Any) -> dict[str, Any]:
         """All weights, or with `inference_only` the average, in the place where modules that only act have it."""
@@ -106,11 +99,6 @@ class JointCritic(TorchRLModule):
             ensemble=self.model_config["ensemble"],
         )
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
-
-    @torch.no_grad()
-    def update_target(self, tau: float) -> None:
-        """Moves the target networks the share tau of the way to the critics."""
-        torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), tau)
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """{"obs": (B, sum d_i), "actions": (B, sum m_i)} -> {"q": (E, B)}."""

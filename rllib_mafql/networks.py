@@ -12,11 +12,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rllib_mafql.products import EnsembleLinear, Linear
+
 # Normalised values are clipped here, so that one never seen in training cannot dominate a layer.
 MAX_NORMALIZED = 10.0
 
 # Least standard deviation of an action's component that counts: less is as good as constant.
 MIN_ACTION_STD = 0.02
+
+
+def slices_of(sizes: list[int]) -> list[slice]:
+    """Where each agent's components lie in a joint array of agents side by side."""
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 class Normalizer(nn.Module):
@@ -64,46 +72,40 @@ class VelocityField(nn.Module):
         self.action_size = action_size
         self.normalizer = Normalizer(obs_size)
         self.action_normalizer = Normalizer(action_size)
-        self.obs_encoder = nn.Sequential(nn.Linear(obs_size, hidden), nn.LayerNorm(hidden), nn.GELU())
-        self.obs_in = nn.Linear(hidden, hidden)
-        self.action_in = nn.Linear(action_size + 1, hidden, bias=False)
+        self.obs_encoder = nn.Sequential(Linear(obs_size, hidden), nn.LayerNorm(hidden), nn.GELU())
+        self.obs_in = Linear(hidden, hidden)
+        self.action_in = Linear(action_size + 1, hidden, bias=False)
         trunk: list[nn.Module] = [nn.GELU()]
         for _ in range(layers - 1):
-            trunk += [nn.Linear(hidden, hidden), nn.GELU()]
-        self.trunk = nn.Sequential(*trunk, nn.Linear(hidden, action_size))
+            trunk += [Linear(hidden, hidden), nn.GELU()]
+        self.trunk = nn.Sequential(*trunk, Linear(hidden, action_size))
 
     def encode(self, o: Tensor) -> Tensor:
         """Observations (B, d) -> embeddings (B, h), to be reused over integration steps."""
-        return self.obs_in(self.obs_encoder(self.normalizer(o)))
+        return self.encode_standardised(self.normalizer(o))
+
+    def encode_standardised(self, o: Tensor) -> Tensor:
+        """Embeddings (B, h) of observations (B, d) that are standardised already."""
+        return self.obs_in(self.obs_encoder(o))
 
     def forward(self, embedding: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Velocity (B, m) at standardised points x (B, m) and times t (B, 1) in [0, 1], for embeddings (B, h)."""
-        return self.trunk(embedding + self.action_in(torch.cat([x, t], -1)))
+        return self.trunk(embedding + self.action_in(torch.cat([x, t], -1))).float()
 
     def integrate(self, o: Tensor, z: Tensor, steps: int) -> Tensor:
         """Actions (B, m) in [-1, 1]: `steps` Euler steps from noise z (B, m) under observations o (B, d).
 
         With one step this is the one-step map z + v(o, z, 0), taken back from standardised actions.
         """
-        embedding = self.encode(o)
+        return self.flow(self.encode(o), z, steps)
+
+    def flow(self, embedding: Tensor, z: Tensor, steps: int) -> Tensor:
+        """Actions (B, m) as of :meth:`integrate`, for embeddings (B, h)."""
         x = z
         for k in range(steps):
             t = torch.full_like(x[:, :1], k / steps)
             x = x + self(embedding, x, t) / steps
         return self.action_normalizer.inverse(x).clamp(-1.0, 1.0)
-
-
-class EnsembleLinear(nn.Module):
-    """E independent linear layers as one batched product: (E, B, in) -> (E, B, out)."""
-
-    def __init__(self, ensemble: int, size_in: int, size_out: int):
-        super().__init__()
-        bound = size_in**-0.5
-        self.weight = nn.Parameter(torch.empty(ensemble, size_in, size_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(ensemble, 1, size_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class CriticEnsemble(nn.Module):
@@ -122,10 +124,10 @@ class CriticEnsemble(nn.Module):
         self.normalizer = Normalizer(obs_size)
         self.action_normalizer = Normalizer(action_size)
         # What all critics read goes through one wide layer, each critic's outputs side by side.
-        self.obs_encoder = nn.Linear(obs_size, ensemble * hidden)
+        self.obs_encoder = Linear(obs_size, ensemble * hidden)
         self.obs_norm = nn.LayerNorm(hidden)
         self.obs_in = EnsembleLinear(ensemble, hidden, hidden)
-        self.action_in = nn.Linear(action_size, ensemble * hidden, bias=False)
+        self.action_in = Linear(action_size, ensemble * hidden, bias=False)
         # Layer norm bounds the critic's extrapolation to actions far from the data.
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.hidden = nn.ModuleList(EnsembleLinear(ensemble, hidden, hidden) for _ in range(layers - 1))
@@ -134,7 +136,11 @@ class CriticEnsemble(nn.Module):
 
     def encode(self, o: Tensor) -> Tensor:
         """Joint observations (B, d) -> embeddings (E, B, h), to be reused over actions."""
-        x = self._by_critic(self.obs_encoder(self.normalizer(o)))
+        return self.encode_standardised(self.normalizer(o))
+
+    def encode_standardised(self, o: Tensor) -> Tensor:
+        """Embeddings (E, B, h) of joint observations (B, d) that are standardised already."""
+        x = self._by_critic(self.obs_encoder(o))
         return self.obs_in(nn.functional.gelu(self.obs_norm(x)))
 
     def forward(self, embedding: Tensor, a: Tensor) -> Tensor:
@@ -145,7 +151,7 @@ class CriticEnsemble(nn.Module):
         x = nn.functional.gelu(self.norms[0](x))
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
             x = nn.functional.gelu(norm(layer(x)))
-        return self.out(x).view(self.ensemble, *samples, batch)
+        return self.out(x).view(self.ensemble, *samples, batch).float()
 
     def _by_critic(self, x: Tensor) -> Tensor:
         """(B, E h) -> (E, B, h)."""

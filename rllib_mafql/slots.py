@@ -1,7 +1,8 @@
-"""One environment of a runner: the episode it is in, who plays it, and what has been collected of it."""
+"""One environment of a runner: the episode it is in, who plays it, and the rows that its steps are written into."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,54 @@ from rllib_mafql.replay import Fragment
 LEARNED = "learned"
 
 
+class Layout:
+    """Where the agents' components lie in joint arrays, and what [-1, 1] stands for in their action spaces.
+
+    Args:
+        boxes: agent -> (observation space, action space), Boxes of one dimension, in joint order.
+    """
+
+    def __init__(self, boxes: Mapping[str, tuple[Any, Any]]):
+        self.agents = list(boxes)
+        self.obs_size = sum(obs.shape[0] for obs, _ in boxes.values())
+        self.action_size = sum(act.shape[0] for _, act in boxes.values())
+        ends = np.cumsum([act.shape[0] for _, act in boxes.values()]).tolist()
+        self._starts = list(zip(self.agents, [0, *ends[:-1]], ends, strict=True))
+        low = np.concatenate([act.low for _, act in boxes.values()])
+        high = np.concatenate([act.high for _, act in boxes.values()])
+        self._center, self._half = (high + low) / 2, (high - low) / 2
+
+    def by_agent(self, action: np.ndarray) -> dict[str, np.ndarray]:
+        """A joint action (sum m_i,) in [-1, 1] -> agent -> its action within its own bounds, in a new array."""
+        scaled = self._center + self._half * action
+        return {agent: scaled[start:end] for agent, start, end in self._starts}
+
+    def write(self, obs: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+        """Writes all agents' observations side by side into `out` (sum d_i,) float32."""
+        np.concatenate([obs[agent] for agent in self.agents], out=out, casting="same_kind")
+
+
 class Slot:
     """One environment and the episode it is in.
 
+    Steps are written in place, each observation once, into arrays that :meth:`cut` hands out as a Fragment; what
+    follows is written into new ones.
+
+    An environment may offer what spares the way through dictionaries; elsewhere the agents' own dictionaries are used:
+
+    - `joint_reset(out, *, seed=None, options=None) -> info`: as `reset`
+    - `joint_step(action, out) -> (team reward, terminated, truncated, info)`: as `step`, for a joint action
+      (sum m_i,) in [-1, 1] in the order of `possible_agents`
+
+    Both write the joint observation into `out` (sum d_i,) float32, and `info` is what `infos` holds for every agent.
+
     Args:
         env: a MultiAgentEnv.
-        agents: its agents in joint order.
+        layout: of its joint arrays.
     """
 
-    def __init__(self, env: Any, agents: list[str]):
-        self.agents = agents
+    def __init__(self, env: Any, layout: Layout):
+        self.layout = layout
         self.failures = 0  # in a row
         self.replace_env(env)
 
@@ -31,7 +70,10 @@ class Slot:
         """Puts another environment in the place of one that failed."""
         self.env = env
         self.seeded = False
+        self._joint = hasattr(env, "joint_step")
+        self.running = False  # an episode is under way
         self._forget()
+        self._lay_out(0, np.zeros(self.layout.obs_size, np.float32))
 
     def _forget(self) -> None:
         self.player: Any = None  # the behaviour policy that plays now in place of the learned one, or None
@@ -42,15 +84,22 @@ class Slot:
         self.total = 0.0
         self.length = 0
         self.recorded: FragmentBuilder | None = None
-        self._steps: list[tuple[np.ndarray, np.ndarray, float, bool]] = []
 
     # Episodes --------------------------------------------------------------------------------------------------
 
-    def begin(self, arguments: dict[str, Any]) -> tuple[np.ndarray, str]:
-        """Resets the environment; returns the first joint observation and the scenario's name ("" if not told)."""
+    def begin(self, arguments: Mapping[str, Any]) -> str:
+        """Resets the environment; returns the scenario's name ("" if not told). What was not cut is lost."""
         self._forget()
-        obs, infos = self.env.reset(**arguments)
-        return self.joint(obs), str(infos.get(self.agents[0], {}).get("scenario", ""))
+        self._steps = 0
+        out = self.obs
+        if self._joint:
+            info = self.env.joint_reset(out, **arguments)
+        else:
+            obs, infos = self.env.reset(**arguments)
+            self.layout.write(obs, out)
+            info = infos.get(self.layout.agents[0], {})
+        self.running = True
+        return str(info.get("scenario", ""))
 
     def play_random(self, behaviors: Behaviors) -> None:
         """Random play from now on, not worth cloning."""
@@ -61,38 +110,83 @@ class Slot:
         self.policy, self.player = behaviors.draw(self.env)
         self.imitable, self.own = True, False
 
-    def step(self, actions: dict[str, np.ndarray]) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Joint observation, team reward, terminated, truncated and infos of one step."""
-        obs, rewards, terminateds, truncateds, infos = self.env.step(actions)
-        reward = float(sum(rewards.values()) / len(rewards))
+    def chosen(self) -> np.ndarray:
+        """The joint action (sum m_i,) of the behaviour policy that plays now."""
+        actions = self.player.act()
+        return np.concatenate([actions[agent] for agent in self.layout.agents])
+
+    def step(self, action: np.ndarray, collect: bool) -> tuple[bool, bool, dict[str, Any]]:
+        """Plays a joint action (sum m_i,) in [-1, 1]; returns terminated, truncated and the info.
+
+        With `collect` the step is kept. Afterwards `obs` is what follows it. If the environment raises, nothing has
+        changed.
+        """
+        at = self._steps
+        if collect and at == len(self._rewards):
+            self._grow()
+        out = self._obs[at + 1] if collect else self._obs[at]
+        if self._joint:
+            reward, terminated, truncated, info = self.env.joint_step(action, out)
+        else:
+            obs, rewards, terminateds, truncateds, infos = self.env.step(self.layout.by_agent(action))
+            self.layout.write(obs, out)
+            reward = sum(rewards.values()) / len(rewards)
+            terminated, truncated = terminateds["__all__"], truncateds["__all__"]
+            info = infos.get(self.layout.agents[0], {})
+        reward = float(reward)
         self.total += reward
         self.length += 1
         self.failures = 0
-        return self.joint(obs), reward, bool(terminateds["__all__"]), bool(truncateds["__all__"]), infos
-
-    def joint(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        """All agents' observations side by side, float32."""
-        return np.concatenate([obs[agent] for agent in self.agents]).astype(np.float32, copy=False)
+        self.running = not (terminated or truncated)
+        if collect:
+            self._actions[at], self._rewards[at], self._behavior[at] = action, reward, self.imitable
+            self._steps = at + 1
+            if self.recorded is not None:
+                components = info.get("reward_components", {})
+                self.recorded.add(self._obs[at], action, reward, self.imitable, self.policy, components)
+        return bool(terminated), bool(truncated), info
 
     # What is collected -----------------------------------------------------------------------------------------
 
-    def collect(self, obs: np.ndarray, action: np.ndarray, reward: float, infos: dict[str, Any]) -> None:
-        """Keeps a step that was just played."""
-        self._steps.append((obs, action, reward, self.imitable))
-        if self.recorded is not None:
-            components = infos.get(self.agents[0], {}).get("reward_components", {})
-            self.recorded.add(obs, action, reward, self.imitable, self.policy, components)
+    @property
+    def obs(self) -> np.ndarray:
+        """The present joint observation (sum d_i,) float32, a row that is written to later on."""
+        return self._obs[self._steps]
 
-    def cut(self, following: np.ndarray, terminated: bool = False) -> Fragment | None:
-        """The steps since the last cut, with the joint observation that follows them; None if there are none."""
-        if not self._steps:
+    def reserve(self, rows: int) -> None:
+        """Makes room for so many steps, of which more may come; none may have been collected since the last cut."""
+        self._lay_out(rows, self.obs)
+
+    def cut(self, terminated: bool = False) -> Fragment | None:
+        """The steps since the last cut, None if there are none; the present observation is kept.
+
+        Args:
+            terminated: the episode terminated with the last step.
+        """
+        steps = self._steps
+        if not steps:
             return None
-        obs, actions, rewards, behavior = zip(*self._steps, strict=True)
-        self._steps = []
-        return Fragment(
-            np.array([*obs, following], np.float32),
-            np.array(actions, np.float32),
-            np.array(rewards, np.float32),
-            np.array(behavior, bool),
+        fragment = Fragment(
+            self._obs[: steps + 1],
+            self._actions[:steps],
+            self._rewards[:steps],
+            self._behavior[:steps],
             terminated,
         )
+        self._lay_out(len(self._rewards) - steps, self.obs)
+        return fragment
+
+    def _lay_out(self, rows: int, present: np.ndarray) -> None:
+        self._obs = np.empty((rows + 1, self.layout.obs_size), np.float32)
+        self._obs[0] = present
+        self._actions = np.empty((rows, self.layout.action_size), np.float32)
+        self._rewards, self._behavior = np.empty(rows, np.float32), np.empty(rows, bool)
+        self._steps = 0
+
+    def _grow(self) -> None:
+        """Twice as many rows."""
+        kept, steps = (self._obs, self._actions, self._rewards, self._behavior), self._steps
+        self._lay_out(max(64, 2 * steps), self._obs[0])
+        for new, old in zip((self._obs, self._actions, self._rewards, self._behavior), kept, strict=True):
+            new[: len(old)] = old
+        self._steps = steps

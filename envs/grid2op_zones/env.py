@@ -112,7 +112,7 @@ class ZonedGridEnv(MultiAgentEnv):
             },
         }
         # EnvContext carries the indices of RLlib's runner and of the copy within it
-        entropy = [scenarios["seed"], getattr(config, "worker_index", 0), getattr(config, "vector_index", 0) or 0]
+        entropy = [scenarios["seed"], *(getattr(config, name, 0) or 0 for name in ("worker_index", "vector_index"))]
         self._rng = np.random.default_rng(entropy)
         self._stepper = GridStepper(self.simulator, self.action_map, self.config["fast_step"])
         self._running = False

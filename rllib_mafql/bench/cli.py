@@ -1,14 +1,17 @@
-"""The command `mafql bench replay`."""
+"""The commands `mafql bench ...`."""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
+from rich.table import Table
 
+from rllib_mafql.bench.details import bundled_env_config, profile, redispatch, scaling
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
@@ -21,9 +24,8 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _bench() -> None:
-    pass  # with it, a single command keeps its name
+for _command in (profile, redispatch, scaling):
+    app.command()(_command)
 
 
 @app.command()
@@ -64,8 +66,127 @@ def replay(
             tell(f"wrote {json_file}")
 
 
+@app.command()
+def rollout(
+    grid: Annotated[str, typer.Option(help="Grid2Op grid that ships with Grid2Op, by name.")] = "l2rpn_idf_2023",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each measurement.")] = 300,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each kind, of which the median counts.")] = 7,
+    workers: Annotated[str, typer.Option(help="Numbers of remote runners to compare, with commas.")] = "1,2",
+    redispatch_solver: Annotated[str, typer.Option(help="The environment's: slsqp or direct.")] = "slsqp",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+) -> None:
+    """Environment steps per second, beside plain Grid2Op's, its gym layer's and RLlib's, in turns in one run."""
+    warnings.filterwarnings("ignore", message="Numba cannot be loaded")
+    with reported():
+        import rllib_mafql
+        from rllib_mafql.bench.rollout import measure_rollouts, measure_workers, turns
+        from rllib_mafql.cli.cluster import hush, ray_session
+
+        numbers = _numbers(workers, "--workers")
+        env_config = bundled_env_config(grid, redispatch_solver=redispatch_solver)
+        rllib_mafql.register()
+        hush()
+        with counting_bar() as progress:
+            task = progress.add_task("measuring", total=turns(repeats, numbers), rate="")
+
+            def advance() -> None:
+                progress.update(task, advance=1)
+
+            report = measure_rollouts(env_config, steps, repeats, advance)
+            with ray_session("local", num_cpus=max(numbers)):
+                report |= measure_workers(env_config, steps, repeats, numbers, advance)
+        report = {"grid": grid, "solver": redispatch_solver, "steps": steps, "repeats": repeats, **report}
+        wide_console().print(_rollout_table(report))
+        efficiency = report["scaling_efficiency"]
+        scaling = (
+            "" if efficiency is None else f"{max(numbers)} runners come to {efficiency:.0%} of as many single ones; "
+        )
+        wide_console().print(
+            f"{scaling}the runner adds {report['runner_own_us']:.0f} us to a step; "
+            f"a runner's process with 4 environments takes {report['rss_mb']:.0f} MB, "
+            f"{report['private_mb']:.0f} of them its own"
+        )
+        if json_file is not None:
+            write_json(json_file, report)
+            tell(f"wrote {json_file}")
+
+
+def _rollout_table(report: dict[str, Any]) -> Table:
+    from rllib_mafql.bench.rollout import WAYS
+
+    table = Table(f"steps/s on {report['grid']}", box=None, pad_edge=False)
+    for name in ("rate", "runner's over it", "ms a reset"):
+        table.add_column(name, justify="right")
+    for way, name in WAYS.items():
+        ratio = "" if way == "runner" else f"{report[f'runner_over_{way}']:.2f}"
+        table.add_row(name, f"{report[f'{name}_steps_per_s']:,.0f}", ratio, f"{report['reset_ms'][name]:.1f}")
+    for number, rate in report["workers_steps_per_s"].items():
+        table.add_row(f"{number} remote, resets included", f"{rate:,.0f}")
+    return table
+
+
+@app.command()
+def learner(
+    grid: Annotated[str, typer.Option(help="Grid2Op grid, by name or folder.")] = "l2rpn_idf_2023",
+    batch_size: Annotated[int, typer.Option(min=2, help="Transitions in an update.")] = 256,
+    updates: Annotated[int, typer.Option(min=1, help="Updates of each; fewer of RLlib's SAC.")] = 200,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads of each.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+    compiled: Annotated[bool, typer.Option(help="Measure torch.compile, too: it compiles for minutes.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+) -> None:
+    """Learner updates a second: MAFQL's, the same in bare torch, and those of RLlib's multi-agent SAC."""
+    warnings.filterwarnings("ignore", message="Numba cannot be loaded")
+    with reported():
+        import torch
+
+        if device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"--device {device!r}: expected auto, cpu or cuda")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: torch finds no GPU")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        sizes = zone_sizes(grid)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        from rllib_mafql.bench.learner import measure_learner, total_updates
+
+        with counting_bar() as progress:
+            task = progress.add_task("updating", total=total_updates(updates, compiled), rate="")
+            report = measure_learner(
+                sizes, batch_size, updates, device, threads, compiled, lambda done: progress.update(task, advance=done)
+            )
+        variants = ", ".join(f"{name} {v['updates_per_s']:.1f}" for name, v in report["variants"].items())
+        own, sac = (report["parameters"][name] / 1e6 for name in ("mafql", "rllib_sac"))
+        wide_console().print(
+            f"{grid}, batches of {batch_size}, {report['device']}, {threads} torch thread{'s' * (threads > 1)}: MAFQL "
+            f"({own:.1f} million parameters) does {report['updates_per_s']:.1f} updates a second, "
+            f"{report['over_bare_torch']:.2f} times the {report['bare_torch_updates_per_s']:.1f} of the same networks "
+            f"and losses in a bare torch loop and {report['over_rllib_sac']:.1f} times the "
+            f"{report['rllib_sac_updates_per_s']:.1f} of RLlib's multi-agent SAC ({sac:.1f} million parameters). "
+            f"Variants: {variants}.",
+            markup=False,
+            soft_wrap=True,
+        )
+        if json_file is not None:
+            write_json(json_file, {"grid": grid, **report})
+            tell(f"wrote {json_file}")
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text!r}: expected numbers of at least 1 with commas between them, such as 1,2")
+    return sorted({int(part) for part in parts})
+
+
 def joint_sizes(grid: str) -> tuple[int, int]:
     """Sizes of a grid's joint observation and joint action; InputError if there is no such grid."""
+    sizes = zone_sizes(grid).values()
+    return sum(d for d, _ in sizes), sum(m for _, m in sizes)
+
+
+def zone_sizes(grid: str) -> dict[str, tuple[int, int]]:
+    """Zone -> sizes of its observation and its action; InputError if there is no such grid."""
     from grid2op_zones import ZonedGridEnv
     from grid2op_zones.simulator import check_grid
 
@@ -74,6 +195,6 @@ def joint_sizes(grid: str) -> tuple[int, int]:
         env = ZonedGridEnv({"grid": grid})
     except ValueError as error:
         raise InputError(str(error)) from error
-    sizes = sum(env.observer.sizes.values()), sum(env.action_map.sizes.values())
+    sizes = {zone: (size, env.action_map.sizes[zone]) for zone, size in env.observer.sizes.items()}
     env.close()
     return sizes

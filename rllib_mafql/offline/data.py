@@ -48,6 +48,7 @@ class JointOfflineData(OfflineData):
             config.replay_capacity if self.streamed else rows, config.gamma, config.n_step, config.seed
         )
         self._stream: Generator[Fragment, None, None] | None = None
+        self._due = 0.0  # transitions that should have been added since the start
         logger.warning(
             "recorded data: %d transitions in %d files, %.2f GB of observations and actions, %s (limit %.2f GB)",
             self.recording.rows,
@@ -81,15 +82,18 @@ class JointOfflineData(OfflineData):
             return
         self._stream = stream_fragments(self.recording, seed=self.config.seed or 0)
         self._stream_in(self.replay.capacity - self.replay.n_step)
+        self._due = self.replay.added
 
     def draw(self, batch_size: int) -> dict[str, np.ndarray]:
         """Transitions drawn uniformly, see `JointReplay.sample`; a stream then renews part of those in memory."""
         batch = self.replay.sample(batch_size)
         if self._stream is not None:
-            self._stream_in(self.replay.added + batch_size // STREAM_REUSE)
+            # Fragments are longer than what a draw asks for: counted on, or every draw would add one.
+            self._due += batch_size / STREAM_REUSE
+            self._stream_in(self._due)
         return batch
 
-    def _stream_in(self, added: int) -> None:
+    def _stream_in(self, added: float) -> None:
         """Adds fragments until that many transitions have been added since the start."""
         assert self._stream is not None
         while self.replay.added < added:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
@@ -35,14 +39,18 @@ class EchoEnv(MultiAgentEnv):
     """Two agents with observations of different size; reward 1 - mean squared distance, 20 steps.
 
     config: `fail_at` (raise in that step of the first episode), `bounds` (of the actions, default 1), `fingerprint`,
-    `extra` (further components of the observations).
+    `extra` (further components of the observations), `sleep_s` (worker index -> seconds that each step sleeps),
+    `die` (a file: the process of worker 2 ends once that exists, which it removes before).
     """
 
     failures = 0
 
     def __init__(self, config=None):
         super().__init__()
+        worker = getattr(config, "worker_index", 0)
         config = dict(config or {})
+        self.sleep_s = config.get("sleep_s", {}).get(worker, 0.0)
+        self.die = Path(config["die"]) if "die" in config and worker == 2 else None
         self.fail_at = config.get("fail_at")
         self.scale = config.get("bounds", 1.0)
         self.fingerprint = config.get("fingerprint", {"grid": "echo"})
@@ -69,6 +77,11 @@ class EchoEnv(MultiAgentEnv):
 
     def step(self, actions):
         self.steps += 1
+        if self.sleep_s:
+            time.sleep(self.sleep_s)
+        if self.die is not None and self.die.exists():
+            self.die.unlink()
+            os._exit(1)
         if self.steps == self.fail_at and EchoEnv.failures <= 0:
             EchoEnv.failures += 1
             raise RuntimeError("the simulator broke")
@@ -77,3 +90,17 @@ class EchoEnv(MultiAgentEnv):
         infos = {a: {"episode_metrics": {"survived": 1.0}} if over else {} for a in self.agents}
         rewards = dict.fromkeys(self.agents, 1.0 - error)
         return self._observe(), rewards, {"__all__": False}, {"__all__": over}, infos
+
+
+class JointEchoEnv(EchoEnv):
+    """The same game, with the methods that spare the way through dictionaries."""
+
+    def joint_reset(self, out, *, seed=None, options=None):
+        obs, _ = self.reset(seed=seed, options=options)
+        out[:] = np.concatenate(list(obs.values()))
+        return {"scenario": "echo"}
+
+    def joint_step(self, action, out):
+        obs, rewards, terminated, truncated, infos = self.step(dict(zip(self.agents, np.split(action, 2), strict=True)))
+        out[:] = np.concatenate(list(obs.values()))
+        return rewards["left"], terminated["__all__"], truncated["__all__"], infos["left"]

@@ -1,0 +1,106 @@
+"""Has env runners play and keeps them supplied with weights, waiting for them or not."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import ray
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+
+from rllib_mafql.env_runner import JointEnvRunner, Rollout
+
+_TAG = "sample"  # of the requests in flight
+
+# How long a look for results takes where there are none yet, seconds.
+_LOOK_S = 0.01
+
+
+class Played(NamedTuple):
+    """What a runner returns for one request."""
+
+    rollouts: list[Rollout]
+    metrics: Any
+
+
+class Collector:
+    """Requests rollouts of the runners of a group.
+
+    Weights travel with the requests, so that nothing has to wait until a busy runner has taken over new ones.
+
+    Synchronous: every runner plays once for each call, and the slowest one is waited for.
+
+    Asynchronous: up to `max_requests_in_flight_per_env_runner` requests lie at each runner, which plays while the
+    learner learns. A call takes what is ready and requests anew from the runners that are through. A request is played
+    with the weights that were newest when it was made.
+
+    Args:
+        group: the EnvRunnerGroup.
+        config: the MAFQLConfig.
+    """
+
+    def __init__(self, group: Any, config: Any):
+        self._group = group
+        self._asynchronous = config.sample_async
+        self._timeout_s = config.sample_timeout_s
+        self._weights: dict[str, Any] = {}  # the newest, as a state of runners; nothing before the first ones
+        self.weights_seq_no = 0  # of the newest weights
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are under way."""
+        return self._group.num_in_flight_async_reqs(_TAG)
+
+    def publish(self, learner_group: Any) -> None:
+        """Takes the newest weights of the modules that runners have, for all requests from now on."""
+        local = self._group.local_env_runner
+        parts = [f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{name}" for name in local.module.keys()]  # noqa: SIM118
+        state = learner_group.get_state(components=parts, inference_only=True)[COMPONENT_LEARNER]
+        weights, self.weights_seq_no = state[COMPONENT_RL_MODULE], state[WEIGHTS_SEQ_NO]
+        local.set_state({COMPONENT_RL_MODULE: weights, WEIGHTS_SEQ_NO: self.weights_seq_no})
+        if self._group.num_remote_workers():
+            # A reference within: a runner fetches the weights only if they are newer than its own.
+            self._weights = {COMPONENT_RL_MODULE: ray.put(weights), WEIGHTS_SEQ_NO: self.weights_seq_no}
+
+    def collect(self, behavior: bool, wait: bool) -> list[Played]:
+        """What runners have played.
+
+        Args:
+            behavior: episodes that begin now are played by the behaviour policies.
+            wait: asynchronous only: wait until there is something.
+        """
+        if self._asynchronous:
+            return self._take(behavior, wait)
+        remote = self._group.num_remote_workers() > 0
+        return self._group.foreach_env_runner(
+            partial(_play, behavior=behavior, weights=self._weights),
+            local_env_runner=not remote,
+            timeout_seconds=self._timeout_s,
+        )
+
+    def _take(self, behavior: bool, wait: bool) -> list[Played]:
+        deadline = time.monotonic() + self._timeout_s
+        played = self._ready(0.0)
+        self._request(behavior)
+        while wait and not played and time.monotonic() < deadline:
+            played = self._ready(_LOOK_S)
+            if not self.in_flight:  # every runner is down, and may be back soon
+                time.sleep(_LOOK_S)
+            self._request(behavior)
+        return played
+
+    def _ready(self, timeout_s: float) -> list[Played]:
+        return [result for _, result in self._group.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=timeout_s)]
+
+    def _request(self, behavior: bool) -> None:
+        """Fills up what each healthy runner has to do."""
+        play = partial(_play, behavior=behavior, weights=self._weights)
+        while self._group.foreach_env_runner_async(play, tag=_TAG):
+            pass
+
+
+def _play(runner: JointEnvRunner, behavior: bool, weights: dict[str, Any]) -> Played:
+    runner.set_state(weights)
+    return Played(runner.sample(behavior=behavior), runner.get_metrics())
