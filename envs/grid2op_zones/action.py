@@ -55,6 +55,14 @@ class Orders(NamedTuple):
     storage: np.ndarray | None  #: (n_storage,) float32, MW, positive charges; None leaves all idle
 
 
+class _Plan(NamedTuple):
+    """Set-points of the units in use alone, in joint order."""
+
+    redispatch: np.ndarray  #: MW, wanted increment of actual_dispatch
+    cap: np.ndarray  #: ratio of pmax
+    power: np.ndarray  #: MW, positive charges
+
+
 class ActionMap:
     """Maps the zones' normalised actions to set-points and to legal Grid2Op actions, and back.
 
@@ -128,7 +136,17 @@ class ActionMap:
         }
         self.sizes = {agent: len(names) for agent, names in self.names.items()}
         self._red, self._cur, self._sto = (np.concatenate([u[k] for u in units]) for k in range(3))
-        self._untouched = np.setdiff1d(np.arange(cls.n_gen), self._red)
+        red, cur, sto = self._red, self._cur, self._sto
+        self._ramp_up_red, self._ramp_down_red = self.ramp_up[red], self.ramp_down[red]
+        self._box_red = (
+            self._ceiling[red],
+            self._floor[red],
+            RAMP_SHARE * self.ramp_up[red],
+            RAMP_SHARE * self.ramp_down[red],
+        )
+        self._max_target_red = self._max_target[red]
+        self._pmax_cur, self._inverse_pmax_cur = self.pmax[cur], self._inverse_pmax[cur]
+        self._absorb_sto, self._produce_sto = self.max_absorb[sto], self.max_produce[sto]
         # positions of the units of each kind in the joint action vector
         kinds = np.concatenate([np.repeat([0, 1, 2, 3], [*map(len, u), 0 if sum(map(len, u)) else 1]) for u in units])
         self._red_at, self._cur_at, self._sto_at = (np.flatnonzero(kinds == k) for k in range(3))
@@ -159,7 +177,8 @@ class ActionMap:
             or [np.zeros(0, dtype=np.int64)]
         )
         self._grouped = np.concatenate([red for red, _, _ in self._members] or [np.zeros(0, dtype=np.int64)])
-        self._table_weight = self._tabulate(self._weight[self._red], fill=1.0)
+        self._table_weight = np.ones(self._table)
+        self._table_weight.reshape(-1)[self._in_table] = self._weight[self._red][self._grouped]
 
     def joint(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """The zones' actions side by side, clipped to [-1, 1], shape (sum m_i,).
@@ -209,15 +228,30 @@ class ActionMap:
 
     def decode_joint(self, vector: np.ndarray, grid_obs: Any) -> Setpoints:
         """``decode`` of a joint action (sum m_i,) in [-1, 1]."""
-        wanted = self.idle()
+        return self._spread(self._decode(vector, grid_obs))
+
+    def plan(self, vector: np.ndarray, grid_obs: Any) -> Orders:
+        """What a joint action (sum m_i,) in [-1, 1] comes to: ``decode``, ``feasible`` and ``orders`` in one."""
+        return self._order(self._allow(self._decode(vector, grid_obs), grid_obs), grid_obs)
+
+    def _decode(self, vector: np.ndarray, grid_obs: Any) -> _Plan:
         red, cur, sto = vector[self._red_at], vector[self._cur_at], vector[self._sto_at]
-        pushed = red * np.where(red > 0.0, self.ramp_up[self._red], self.ramp_down[self._red])
-        wanted.redispatch[self._red] = pushed - self._returning(grid_obs)
+        pushed = red * np.where(red > 0.0, self._ramp_up_red, self._ramp_down_red)
         available = np.maximum(grid_obs.gen_p_before_curtail[self._cur].astype(float), 0.0)
-        capped = np.minimum((1.0 + cur) * available * self._inverse_pmax[self._cur], 1.0)
-        wanted.curtail[self._cur] = np.where(cur < 0.0, capped, 1.0)
-        wanted.storage[self._sto] = sto * np.where(sto > 0.0, self.max_absorb[self._sto], self.max_produce[self._sto])
-        return wanted
+        capped = np.minimum((1.0 + cur) * available * self._inverse_pmax_cur, 1.0)
+        return _Plan(
+            pushed - self._returning(grid_obs),
+            np.where(cur < 0.0, capped, 1.0),
+            sto * np.where(sto > 0.0, self._absorb_sto, self._produce_sto),
+        )
+
+    def _spread(self, plan: _Plan) -> Setpoints:
+        setpoints = self.idle()
+        setpoints.redispatch[self._red], setpoints.curtail[self._cur], setpoints.storage[self._sto] = plan
+        return setpoints
+
+    def _gather(self, setpoints: Setpoints) -> _Plan:
+        return _Plan(setpoints.redispatch[self._red], setpoints.curtail[self._cur], setpoints.storage[self._sto])
 
     def encode(self, setpoints: Setpoints, grid_obs: Any) -> dict[str, np.ndarray]:
         """Set-points to normalised actions, float32: ``decode`` gives them back; what is out of reach is clipped.
@@ -249,25 +283,29 @@ class ActionMap:
         as Grid2Op does itself, so that its dispatch sums to its curtailed and charging power. Where the ramps cannot
         follow, the group's changes of curtailment and storage shrink in proportion.
         """
+        return self._spread(self._allow(self._gather(setpoints), grid_obs))
+
+    def _allow(self, plan: _Plan, grid_obs: Any) -> _Plan:
         red, cur, sto = self._red, self._cur, self._sto
         scheduled = grid_obs.gen_p - grid_obs.gen_p_delta.astype(float)  # without what the slack adds for the losses
         dispatch = grid_obs.actual_dispatch[red].astype(float)
-        low, high = self.ramp_box(scheduled[red], dispatch, red)
-        moves = clip(setpoints.redispatch[red], low, high)
+        low, high = _box(scheduled[red], dispatch, *self._box_red)
+        moves = clip(plan.redispatch, low, high)
 
-        before, output, pmax = grid_obs.gen_p_before_curtail[cur].astype(float), scheduled[cur], self.pmax[cur]
+        before, output = grid_obs.gen_p_before_curtail[cur].astype(float), scheduled[cur]
         curtailed_now = np.maximum(before - output, 0.0)
-        share = output * self._inverse_pmax[cur]
+        share = output * self._inverse_pmax_cur
         highest = np.where(curtailed_now > TARGET_TOLERANCE_MW, share + self.curtail_step, 1.0)
-        cap = clip(clip(setpoints.curtail[cur], share - self.curtail_step, highest), 0.0, 1.0)
-        curtailed = np.maximum(before - cap * pmax, 0.0)
+        cap = clip(clip(plan.cap, share - self.curtail_step, highest), 0.0, 1.0)
+        curtailed = np.maximum(before - cap * self._pmax_cur, 0.0)
 
         least, most = (bound[sto] for bound in self.storage_box(grid_obs))
-        power = clip(setpoints.storage[sto], least, most)
+        power = clip(plan.power, least, most)
 
         sum_red, sum_cur, sum_sto = self._sums
-        total = sum_cur @ curtailed + sum_sto @ power - sum_red @ dispatch
-        reach = clip(total, sum_red @ low, sum_red @ high)
+        used, lowest, furthest = (sum_red @ np.array([dispatch, low, high]).T).T
+        total = sum_cur @ curtailed + sum_sto @ power - used
+        reach = clip(total, lowest, furthest)
         for group in np.flatnonzero(total != reach):
             _, units, stores = self._members[group]
             power_now = grid_obs.storage_power[sto].astype(float)[stores]
@@ -275,22 +313,16 @@ class ActionMap:
             kept = _shrink(changes, total[group] - reach[group])
             changed = np.flatnonzero(kept[: len(units)] != changes[: len(units)])
             units = units[changed]
-            cap[units] = clip((before[units] - curtailed_now[units] - kept[changed]) / pmax[units], 0.0, 1.0)
+            left = before[units] - curtailed_now[units] - kept[changed]
+            cap[units] = clip(left * self._inverse_pmax_cur[units], 0.0, 1.0)
             power[stores] = clip(power_now + kept[len(kept) - len(stores) :], least[stores], most[stores])
         if len(self._members):
-            table = self._tabulate(moves), self._tabulate(low), self._tabulate(high)
-            rows = project(*table, self._table_weight, reach)
+            table = np.zeros((3, self._table[0] * self._table[1]))
+            table[:, self._in_table] = np.array([moves, low, high])[:, self._grouped]
+            wanted, lows, highs = table.reshape(3, *self._table)
+            rows = project(wanted, lows, highs, self._table_weight, reach)
             moves[self._grouped] = rows.reshape(-1)[self._in_table]
-
-        allowed = self.idle()
-        allowed.redispatch[red], allowed.curtail[cur], allowed.storage[sto] = moves, cap, power
-        return allowed
-
-    def _tabulate(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """Values of the redispatchable units in use as one row for each group."""
-        table = np.full(self._table[0] * self._table[1], fill)
-        table[self._in_table] = values[self._grouped]
-        return table.reshape(self._table)
+        return _Plan(moves, cap, power)
 
     def orders(self, setpoints: Setpoints, grid_obs: Any) -> Orders:
         """What to send to Grid2Op to get ``setpoints``.
@@ -299,14 +331,19 @@ class ActionMap:
         target, clipped to ``RAMP_SHARE`` of the ramps. Only what changes is sent; storage power lasts one step and is
         sent whenever it is not zero.
         """
+        return self._order(self._gather(setpoints), grid_obs)
+
+    def _order(self, plan: _Plan, grid_obs: Any) -> Orders:
+        redispatch = np.zeros(self._n_gen, dtype=np.float32)
+        redispatch[self._red] = self._target_increment(plan.redispatch, grid_obs)
         curtail = storage = None
-        cap = setpoints.curtail[self._cur]
-        if (np.abs(cap - grid_obs.curtailment_limit[self._cur]) > 1e-6).any():
+        if (np.abs(plan.cap - grid_obs.curtailment_limit[self._cur]) > 1e-6).any():
             curtail = np.full(self._n_gen, -1.0, dtype=np.float32)
-            curtail[self._cur] = cap
-        if setpoints.storage.any():
-            storage = clip(setpoints.storage, -self.max_produce, self.max_absorb).astype(np.float32)
-        return Orders(self._target_increment(setpoints.redispatch, grid_obs), curtail, storage)
+            curtail[self._cur] = plan.cap
+        if plan.power.any():
+            storage = np.zeros(self._n_storage, dtype=np.float32)
+            storage[self._sto] = clip(plan.power, -self._produce_sto, self._absorb_sto)
+        return Orders(redispatch, curtail, storage)
 
     def action(self, orders: Orders, reconnect: int | None = None) -> Any:
         """The Grid2Op action that sends ``orders`` and, if given, closes the line ``reconnect``."""
@@ -322,38 +359,36 @@ class ActionMap:
         return action
 
     def _target_increment(self, redispatch: np.ndarray, grid_obs: Any) -> np.ndarray:
-        """Change of the target, MW, (n_gen,) float32.
+        """Change of the target of the redispatchable units in use, MW.
 
         A target of exactly zero means that Grid2Op counts the unit as never redispatched: the first increment then
         starts from its actual dispatch, whatever that is.
         """
-        target, actual = grid_obs.target_dispatch.astype(float), grid_obs.actual_dispatch.astype(float)
-        wanted = clip(actual + redispatch, -self._max_target, self._max_target)
+        target = grid_obs.target_dispatch[self._red].astype(float)
+        actual = grid_obs.actual_dispatch[self._red].astype(float)
+        wanted = clip(actual + redispatch, -self._max_target_red, self._max_target_red)
         fresh = target == 0.0
         sent = wanted - np.where(fresh, actual, target)
         # a fresh unit that Grid2Op has moved is claimed by a tiny increment, so that it is held where it is
-        claim = fresh & (np.abs(actual) > TARGET_TOLERANCE_MW) & (np.abs(sent) < TARGET_TOLERANCE_MW)
-        sent[np.abs(sent) < TARGET_TOLERANCE_MW] = 0.0
-        sent[claim] = TARGET_TOLERANCE_MW
+        tiny = np.abs(sent) < TARGET_TOLERANCE_MW
+        if tiny.any():
+            sent[tiny] = np.where(fresh & (np.abs(actual) > TARGET_TOLERANCE_MW), TARGET_TOLERANCE_MW, 0.0)[tiny]
         # a target that comes back to zero stops short of it, or the unit would look fresh again
-        sent[~fresh & (np.abs(target + sent) < TARGET_TOLERANCE_MW)] += 2.0 * TARGET_TOLERANCE_MW
-        sent[self._untouched] = 0.0
-        return clip(sent, -RAMP_SHARE * self.ramp_down, RAMP_SHARE * self.ramp_up).astype(np.float32)
+        back = np.abs(target + sent) < TARGET_TOLERANCE_MW
+        if back.any():
+            sent[back & ~fresh] += 2.0 * TARGET_TOLERANCE_MW
+        _, _, up, down = self._box_red
+        return clip(sent, -down, up)
 
-    def ramp_box(
-        self, scheduled: np.ndarray, dispatch: np.ndarray, units: np.ndarray | slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest increment of units' dispatch in this step, MW, each (n,): ramps and headroom.
+    def ramp_box(self, scheduled: np.ndarray, dispatch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest increment of each unit's dispatch in this step, MW, each (n_gen,): ramps and headroom.
 
         Args:
-            scheduled: (n,) MW, ``gen_p - gen_p_delta``: output without what the slack adds for the losses.
-            dispatch: (n,) MW, ``actual_dispatch``.
-            units: Ids of the generators meant; all by default.
+            scheduled: (n_gen,) MW, ``gen_p - gen_p_delta``: output without what the slack adds for the losses.
+            dispatch: (n_gen,) MW, ``actual_dispatch``.
         """
-        room_up = np.maximum(self._ceiling[units] - scheduled, -np.maximum(dispatch, 0.0))
-        room_down = np.maximum(scheduled - self._floor[units], -np.maximum(-dispatch, 0.0))
-        up, down = RAMP_SHARE * self.ramp_up[units], RAMP_SHARE * self.ramp_down[units]
-        return clip(-room_down, -down, up), clip(room_up, -down, up)
+        up, down = RAMP_SHARE * self.ramp_up, RAMP_SHARE * self.ramp_down
+        return _box(scheduled, dispatch, self._ceiling, self._floor, up, down)
 
     def storage_box(self, grid_obs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest power of each storage in this step, MW, each (n_storage,): power limits and energy."""
@@ -362,6 +397,19 @@ class ActionMap:
         most = np.minimum(self.max_absorb, np.maximum(self._e_max - charge, 0.0) * self._charge_rate)
         least = -np.minimum(self.max_produce, np.maximum(charge - self._e_min, 0.0) * self._discharge_rate)
         return np.where(connected, least, 0.0), np.where(connected, most, 0.0)
+
+
+def _box(
+    scheduled: np.ndarray,
+    dispatch: np.ndarray,
+    ceiling: np.ndarray,
+    floor: np.ndarray,
+    up: np.ndarray,
+    down: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    room_up = np.maximum(ceiling - scheduled, -np.maximum(dispatch, 0.0))
+    room_down = np.maximum(scheduled - floor, -np.maximum(-dispatch, 0.0))
+    return clip(-room_down, -down, up), clip(room_up, -down, up)
 
 
 def clip(x: np.ndarray, low: Any, high: Any) -> np.ndarray:

@@ -239,8 +239,11 @@ class ZonedGridEnv(MultiAgentEnv):
         state, action_map = self.grid_state, self.action_map
         threshold = self.config["idle_threshold"]
         idle = threshold is not None and float(state.rho.max()) < threshold
-        setpoints = action_map.feasible(action_map.idle() if idle else action_map.decode_joint(action, state), state)
-        outcome = self._stepper.step(action_map.orders(setpoints, state), self._line_to_reconnect())
+        if idle:
+            orders = action_map.orders(action_map.feasible(action_map.idle(), state), state)
+        else:
+            orders = action_map.plan(action, state)
+        outcome = self._stepper.step(orders, self._line_to_reconnect())
         self._steps += 1
         components = dict.fromkeys(COMPONENTS, 0.0) if outcome.failed else self._reward.components(state)
         reward = self._reward.total(components)

@@ -67,6 +67,14 @@ class GridStepper:
         self._storage_pos = cls.storage_pos_topo_vect
         self._no_curtail = np.full(cls.n_gen, -1.0, np.float32)
         self._no_storage = np.zeros(cls.n_storage, np.float32)
+        self._hours = simulator.delta_time_seconds / 3600.0
+        self._every = np.arange(cls.n_storage)
+        # energy in a storage per energy taken from the grid: charging, discharging
+        self._efficiency = np.stack([np.ones(cls.n_storage)] * 2)
+        self._efficiency[0] *= cls.storage_charging_efficiency
+        self._efficiency[1] /= cls.storage_discharging_efficiency
+        self._e_max, self._e_min = cls.storage_Emax, cls.storage_Emin
+        self._leak = cls.storage_loss * simulator.delta_time_seconds / 3600.0
         self._changes = simulator._helper_action_env({})  # what the series change in a step, in Grid2Op's form
         self.begin()
 
@@ -83,7 +91,6 @@ class GridStepper:
             outcome = self._play(orders)
         if outcome is None:
             outcome = self._hand_over(orders, reconnect)
-        self.state.refresh()
         return outcome
 
     def observation(self) -> Any:
@@ -102,11 +109,17 @@ class GridStepper:
             warnings.simplefilter("ignore")
             self._observation, _, _, info = self._env.step(self._action_map.action(orders, reconnect))
         failed = not self._observation.line_status.any()  # how Grid2Op marks the observation of a grid that is down
+        if not failed:
+            self.state.read()
         return Outcome(failed, any(info.get(flag, False) for flag in REFUSALS), info["exception"])
 
     def _catch_up(self) -> None:
         if self._behind:
-            self._env._previous_conn_state.update_from_backend(self._env.backend)
+            env, backend = self._env, self._env.backend
+            backend.runpf()  # once more, for all that an observation needs of it
+            env._prev_gen_p[:] = backend.prod_p
+            env._prev_load_p[:], env._prev_load_q[:] = backend.load_p, backend.load_q
+            env._previous_conn_state.update_from_backend(backend)
             self._behind = False
 
     # Steps that are played here --------------------------------------------------------------------------------
@@ -149,7 +162,8 @@ class GridStepper:
         scheduled = env._gen_activeprod_t.copy()
         env._aux_retrieve_modif_act(scheduled, changes, "prod_p")
         available = scheduled.copy()
-        env._storage_module.compute(self._no_storage if orders.storage is None else orders.storage, state)
+        if orders.storage is None or not self._charge(orders.storage):
+            env._storage_module.compute(self._no_storage if orders.storage is None else orders.storage, state)
         state.gen_before_curtailment[self._renewable] = scheduled[self._renewable]
         caps = orders.curtail is not None
         action = SimpleNamespace(_modif_curtailment=caps, _curtail=orders.curtail if caps else self._no_curtail)
@@ -166,11 +180,48 @@ class GridStepper:
                 [error, ImpossibleRedispatching("no dispatch within ramps, pmin and pmax balances the grid")]
             )
         self._set_injections(volt)
-        converged, _ = env.backend.runpf()
-        if not converged or self._lines_trip():
+        if not self._run_powerflow() or self._lines_trip():
             return self._after_powerflow(scheduled)
         self._register(scheduled)
         return Outcome(False, False, [])
+
+    def _run_powerflow(self) -> bool:
+        """The backend's power flow, AC from the angles of a DC one; False where either diverges.
+
+        Only what zones see is read of the results. What the backend checks beside, connections, the last step that
+        Grid2Op played has found in order, and nothing has been opened since.
+        """
+        backend, grid = self._env.backend, self._env.backend._grid
+        grid.deactivate_result_computation()
+        backend.V[:] = 1.0
+        voltages = grid.dc_pf(backend.V.copy(), backend.max_it, backend.tol)
+        grid.reactivate_result_computation()
+        if not len(voltages):
+            return False
+        voltages = grid.ac_pf(voltages.copy(), backend.max_it, backend.tol)
+        if not len(voltages):
+            return False
+        backend.V[:] = voltages
+        self.state.read()
+        return True
+
+    def _charge(self, power: np.ndarray) -> bool:
+        """Charges the storages by ``power``, MW; False, with nothing done, where one would be full or empty."""
+        env, state = self._env, self._env._dispatch_state
+        if not env._parameters.ACTIVATE_STORAGE_LOSS:
+            return False
+        charge = (
+            state.storage_current_charge
+            + power * self._hours * self._efficiency[(power < 0.0).astype(int), self._every]
+        ).astype(np.float32)
+        if (charge > self._e_max).any() or (charge < self._e_min).any() or (np.abs(power) < ZERO_MW).any():
+            return False
+        state.storage_previous_charge[:] = state.storage_current_charge
+        state.action_storage[:] = state.storage_power[:] = power
+        amount = power.sum()
+        state.amount_storage, state.amount_storage_prev = amount - state.amount_storage_prev, amount
+        state.storage_current_charge[:] = np.maximum(charge - self._leak, 0.0)
+        return True
 
     def _set_injections(self, voltages: np.ndarray | None) -> None:
         """Series, dispatch and storage power into the backend, as Grid2Op's backend action would."""
@@ -199,15 +250,14 @@ class GridStepper:
         env = self._env
         if env._no_overflow_disconnection:
             return False
-        flow, limit, closed = env.backend.a_or, env.backend.thermal_limit_a, env._line_status
+        flow, limit, closed = self.state.a_or, self.state.thermal_limit, env._line_status
         over = (flow > env._parameters.SOFT_OVERFLOW_THRESHOLD * limit) & closed
         late = (env._protection_counter + over > env._nb_ts_max_protection_counter) & closed
         return bool((late | ((flow > env._hard_overflow_threshold * limit) & closed)).any())
 
     def _register(self, scheduled: np.ndarray) -> None:
         """After a power flow that opened no line: counters, and what the next step starts from."""
-        env, backend = self._env, self._env.backend
-        flow, limit = backend.a_or, backend.thermal_limit_a
+        env, flow, limit = self._env, self.state.a_or, self.state.thermal_limit
         over = flow > limit
         env._timestep_overflow[over] += 1
         env._timestep_overflow[~over] = 0
@@ -220,25 +270,26 @@ class GridStepper:
         if env._max_timestep_topology_deactivated > 0:
             cooldown = env._times_before_topology_actionable
             cooldown[cooldown > 0] -= 1
-        env._gen_activeprod_t[:] = backend.prod_p
+        env._gen_activeprod_t[:] = self.state.gen_p
         env._gen_activeprod_t_redisp[:] = scheduled + env._dispatch_state.actual_dispatch
         env._delta_gen_p[:] = env._gen_activeprod_t - env._gen_activeprod_t_redisp
-        env._prev_gen_p[:] = backend.prod_p
-        env._prev_load_p[:], env._prev_load_q[:] = backend.load_p, backend.load_q
         self._behind = True
 
     def _after_powerflow(self, scheduled: np.ndarray) -> Outcome:
         """Grid2Op's own power flow, cascade and registration."""
         env = self._env
         self.handed_over += 1
-        self._catch_up()
+        self._behind = False
         closed = env.get_current_line_status()
         action = env._action_space({})
         action.get_topological_impact(closed, _store_in_cache=True, _read_from_cache=False)
         errors: list[Exception] = []
         _, has_error = env._aux_run_pf_after_state_properly_set(action, closed.copy(), scheduled, errors)
         env._backend_action.reset()
-        return self._lose(errors) if has_error else Outcome(False, False, [])
+        if has_error:
+            return self._lose(errors)
+        self.state.read()
+        return Outcome(False, False, [])
 
     def _lose(self, errors: Sequence[Exception | None]) -> Outcome:
         self._observation = self._env.current_obs = self._env.get_obs(_update_state=False, _do_copy=False)
@@ -270,6 +321,7 @@ def supported(simulator: Any) -> bool:
     return (
         isinstance(backend, LightSimBackend)
         and type(backend).update_thermal_limit is Backend.update_thermal_limit
+        and backend.initdc
         and not (
             backend._dist_slack_non_renew or backend._automatically_disconnect or backend._need_islanding_detection
         )

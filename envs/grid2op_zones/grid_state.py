@@ -11,28 +11,45 @@ import numpy as np
 class GridState:
     """The present state under the names, units and types of Grid2Op's observation, without its copies.
 
-    Building an observation copies about 60 arrays; a zone reads 15 of them. The arrays here are Grid2Op's own: they are
-    not to be written to, and change with the next step.
+    Building an observation copies about 60 arrays; a zone reads 15 of them. The arrays here are
+    Grid2Op's own or the power flow's: they are not to be written to, and change with the next step.
 
     Args:
         simulator: A Grid2Op environment on LightSimBackend.
 
     Attributes:
-        rho: (n_line,) current over thermal limit, as of the last ``refresh``.
+        p_or, q_or, v_or, a_or: (n_line,) MW, MVAr, kV and A at the origin.
+        rho: (n_line,) current over thermal limit.
+        gen_p: (n_gen,) MW.
+        load_p: (n_load,) MW.
     """
 
     rho: np.ndarray
 
     def __init__(self, simulator: Any) -> None:
-        self._simulator = simulator
+        self._simulator, self._backend, self._dispatch = simulator, simulator.backend, simulator._dispatch_state
         cls = type(simulator)
         self._storage_pos = cls.storage_pos_topo_vect
-        self.refresh()
+        self._flows = np.empty((4, cls.n_line), np.float32)
+        self.p_or, self.q_or, self.v_or, self.a_or = self._flows
+        self.gen_p, self.load_p = np.empty(cls.n_gen, np.float32), np.empty(cls.n_load, np.float32)
+        self.read()
 
-    def refresh(self) -> None:
-        """To be called after every step and reset."""
-        self._backend, self._dispatch = self._simulator.backend, self._simulator._dispatch_state
-        self.rho = self._backend.a_or / self._backend.thermal_limit_a
+    def read(self) -> None:
+        """Takes over the results of the last power flow, as the backend does for an observation."""
+        backend = self._backend
+        backend._fetch_grid_data()
+        lines, trafos = backend._lineor_res, backend._trafo_hv_res
+        count = len(lines[0])
+        for flow, of_lines, of_trafos in zip(self._flows, lines, trafos, strict=False):  # angles come last
+            flow[:count] = of_lines
+            flow[count:] = of_trafos
+        self.a_or *= 1000.0  # from kA
+        if not np.isfinite(self._flows).all():
+            self.a_or[~np.isfinite(self.a_or)] = 0.0
+            self.v_or[~np.isfinite(self.v_or)] = 0.0
+        self.gen_p[:], self.load_p[:] = backend._gen_res[0], backend._load_res[0]
+        self.rho = self.a_or / backend.thermal_limit_a
 
     # Lines -----------------------------------------------------------------------------------------------------
 
@@ -40,21 +57,6 @@ class GridState:
     def line_status(self) -> np.ndarray:
         """(n_line,) whether connected."""
         return self._simulator._line_status
-
-    @property
-    def p_or(self) -> np.ndarray:
-        """(n_line,) MW at the origin."""
-        return self._backend.p_or
-
-    @property
-    def q_or(self) -> np.ndarray:
-        """(n_line,) MVAr at the origin."""
-        return self._backend.q_or
-
-    @property
-    def v_or(self) -> np.ndarray:
-        """(n_line,) kV at the origin."""
-        return self._backend.v_or
 
     @property
     def thermal_limit(self) -> np.ndarray:
@@ -84,11 +86,6 @@ class GridState:
     # Generators, loads, storages ---------------------------------------------------------------------------------
 
     @property
-    def gen_p(self) -> np.ndarray:
-        """(n_gen,) MW."""
-        return self._backend.prod_p
-
-    @property
     def gen_p_delta(self) -> np.ndarray:
         """(n_gen,) MW that the slack adds for the losses."""
         return self._simulator._delta_gen_p
@@ -112,11 +109,6 @@ class GridState:
     def target_dispatch(self) -> np.ndarray:
         """(n_gen,) MW that was asked for."""
         return self._dispatch.target_dispatch
-
-    @property
-    def load_p(self) -> np.ndarray:
-        """(n_load,) MW."""
-        return self._backend.load_p
 
     @property
     def storage_charge(self) -> np.ndarray:

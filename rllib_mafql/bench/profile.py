@@ -76,7 +76,7 @@ def _plain_clocks(simulator: Any, calls: Any) -> dict[str, list[Clock]]:
 
 def _env_clocks(env: Any) -> dict[str, list[Clock]]:
     own = {
-        "actions": [Clock(env.action_map, name) for name in ("joint", "decode_joint", "feasible", "orders")],
+        "actions": [Clock(env.action_map, name) for name in ("joint", "plan")],
         "observations, reward": [Clock(env.observer, "observe"), Clock(env._reward, "components")],
     }
     return _simulator_clocks(env.simulator) | own

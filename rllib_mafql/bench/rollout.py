@@ -19,15 +19,30 @@ from rllib_mafql.bench.players import (
     record_random_play,
 )
 
-#: Ways to play: short name, as in the ratios -> name, as in the rates.
-WAYS = {
-    "plain": "plain_grid2op",
-    "tuned": "tuned_grid2op",
-    "gym": "gym_compat",
-    "env": "env",
-    "rllib": "rllib_runner",
-    "limit": "powerflow_limit",
-    "runner": "runner",
+#: Ways to play, as in `<way>_steps_per_s`.
+WAYS = (
+    "plain_grid2op",
+    "tuned_grid2op",
+    "gym_compat",
+    "env",
+    "rllib_runner",
+    "rllib_runner_policy",
+    "powerflow_limit",
+    "runner_slsqp",
+    "runner_policy",
+    "runner",
+)
+
+#: Ratio -> the two ways that it compares.
+RATIOS = {
+    "runner_over_plain": ("runner", "plain_grid2op"),
+    "runner_over_tuned": ("runner", "tuned_grid2op"),
+    "runner_over_gym": ("runner", "gym_compat"),
+    "runner_over_env": ("runner", "env"),
+    "runner_over_rllib": ("runner", "rllib_runner"),
+    "runner_over_limit": ("runner", "powerflow_limit"),
+    "runner_slsqp_over_plain": ("runner_slsqp", "plain_grid2op"),
+    "runner_policy_over_rllib_policy": ("runner_policy", "rllib_runner_policy"),
 }
 
 #: Steps before the first measurement.
@@ -56,9 +71,11 @@ def measure_rollouts(
 
     Returns:
         For each way `<way>_steps_per_s`, the median over the repeats, and in `reset_ms` the mean time of its resets,
-        which the rates leave out; `runner_over_<way>`, the median of the ratios within the repeats, with the short
-        names; runner_own_us, what the runner adds to its environment's steps, microseconds a step, most of what its
-        resets do beside Grid2Op's included; episode_steps, the mean length of the recorded episodes.
+        which the rates leave out; the ratios of RATIOS, medians of those within the repeats; runner_own_us, what the
+        runner adds to its environment's steps, microseconds a step, most of what its resets do beside Grid2Op's
+        included; episode_steps, the mean length of the recorded episodes. The runners play at random, but those called
+        `policy`, in which the policies of all zones act: untrained, on networks of the default sizes of each.
+        `runner_slsqp` is the runner with Grid2Op's own redispatch solver.
     """
     from grid2op_zones import ZonedGridEnv
 
@@ -76,14 +93,13 @@ def measure_rollouts(
         for name, player in order if k % 2 == 0 else reversed(order):
             rates[name].append(steps / player.seconds(steps))
             on_block()
-    report: dict[str, Any] = {f"{WAYS[way]}_steps_per_s": float(np.median(rate)) for way, rate in rates.items()}
-    for way, rate in rates.items():
-        if way != "runner":
-            report[f"runner_over_{way}"] = float(np.median(np.divide(rates["runner"], rate)))
+    report: dict[str, Any] = {f"{way}_steps_per_s": float(np.median(rate)) for way, rate in rates.items()}
+    for ratio, (one, other) in RATIOS.items():
+        report[ratio] = float(np.median(np.divide(rates[one], rates[other])))
     playing, stepping = float(np.sum(steps / np.array(rates["runner"]))), env_steps.seconds - stepping
     report["runner_own_us"] = 1e6 * (playing - stepping) / (steps * repeats)
-    clocks = {WAYS[way]: player.resets for way, player in players.items()}
-    report["reset_ms"] = {name: 1e3 * clock.seconds / clock.calls for name, clock in clocks.items()}
+    clocks = {way: player.resets for way, player in players.items()}
+    report["reset_ms"] = {way: 1e3 * clock.seconds / max(clock.calls, 1) for way, clock in clocks.items()}
     report["episode_steps"] = float(np.mean([len(episode.sent) for episode in episodes]))
     return report
 
@@ -150,13 +166,16 @@ def _players(env: Any, env_config: dict[str, Any], episodes: list[Episode]) -> t
 
     runner, env_steps = runner_player(env_config)
     players = {
-        "plain": plain_player(stock_grid2op(env_config["grid"]), episodes),
-        "tuned": plain_player(make_simulator(env.config), episodes),
-        "gym": gym_player(stock_grid2op(env_config["grid"]), episodes),
+        "plain_grid2op": plain_player(stock_grid2op(env_config["grid"]), episodes),
+        "tuned_grid2op": plain_player(make_simulator(env.config), episodes),
+        "gym_compat": gym_player(stock_grid2op(env_config["grid"]), episodes),
         "env": env_player(env, episodes),
+        "rllib_runner": rllib_player(env_config, env.possible_agents),
+        "rllib_runner_policy": rllib_player(env_config, env.possible_agents, acting=True),
+        "powerflow_limit": powerflow_player(make_simulator(env.config), episodes),
+        "runner_slsqp": runner_player({**env_config, "redispatch_solver": "slsqp"})[0],
+        "runner_policy": runner_player(env_config, acting=True)[0],
         "runner": runner,
-        "rllib": rllib_player(env_config, env.possible_agents),
-        "limit": powerflow_player(make_simulator(env.config), episodes),
     }
     return players, env_steps
 

@@ -19,21 +19,28 @@ from rllib_mafql.config import MAFQLConfig
 MEMORY_ENVS = 4
 
 
-def runner_player(env_config: dict[str, Any]) -> tuple[Player, Clock]:
-    """JointEnvRunner with one environment and random actions, and what times the environment's steps within."""
+def runner_player(env_config: dict[str, Any], acting: bool = False) -> tuple[Player, Clock]:
+    """JointEnvRunner with one environment, and what times the environment's steps within.
+
+    acting: its policies act, with noise; otherwise actions are random.
+    """
     config = joint_config(env_config)
     runner = config.env_runner_cls(config=config)
-    return Player(_sampling(runner), Clock(runner.env.simulator, "reset")), Clock(runner.env, "joint_step")
+    return Player(_sampling(runner, acting), Clock(runner.env.simulator, "reset")), Clock(runner.env, "joint_step")
 
 
-def rllib_player(env_config: dict[str, Any], zones: Sequence[str]) -> Player:
-    """RLlib's MultiAgentEnvRunner with one environment, the smallest module for each zone and random actions."""
+def rllib_player(env_config: dict[str, Any], zones: Sequence[str], acting: bool = False) -> Player:
+    """RLlib's MultiAgentEnvRunner with one environment.
+
+    acting: a module of PPO's default size for each zone acts; otherwise modules are the smallest, and actions random.
+    """
     config: Any = PPOConfig().environment("grid2op_zones", env_config=env_config)
     config.multi_agent(policies=list(zones), policy_mapping_fn=lambda agent, *args, **kwargs: agent)
-    config.rl_module(model_config={"fcnet_hiddens": [1], "vf_share_layers": True})
+    if not acting:
+        config.rl_module(model_config={"fcnet_hiddens": [1], "vf_share_layers": True})
     config.env_runners(num_env_runners=0).debugging(seed=0)
     runner: Any = MultiAgentEnvRunner(config=config, worker_index=0)
-    return Player(_sampling(runner), Clock(runner.env.unwrapped.envs[0].unwrapped.simulator, "reset"))
+    return Player(_sampling(runner, acting), Clock(runner.env.unwrapped.envs[0].unwrapped.simulator, "reset"))
 
 
 def joint_config(env_config: dict[str, Any], runners: int = 0, envs: int = 1) -> Any:
@@ -42,9 +49,9 @@ def joint_config(env_config: dict[str, Any], runners: int = 0, envs: int = 1) ->
     return config.env_runners(num_env_runners=runners, num_envs_per_env_runner=envs)
 
 
-def _sampling(runner: Any) -> Callable[[int], None]:
+def _sampling(runner: Any, acting: bool) -> Callable[[int], None]:
     def play(steps: int) -> None:
-        runner.sample(num_timesteps=steps, random_actions=True)
+        runner.sample(num_timesteps=steps, random_actions=not acting)
         runner.get_metrics()
 
     return play

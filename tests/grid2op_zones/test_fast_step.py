@@ -77,8 +77,8 @@ def test_plain_grid2op_gives_the_same_observations_and_ends(given):
     out = np.zeros(sum(env.observer.sizes.values()), np.float32)
     seen = np.zeros_like(out)
     ends, sent, resets = Counter(), [], []
-    send, reset = env.action_map.orders, env.simulator.reset
-    env.action_map.orders = lambda *args: sent.append(send(*args)) or sent[-1]
+    send, reset = env._stepper.step, env.simulator.reset
+    env._stepper.step = lambda orders, line: sent.append((orders, line)) or send(orders, line)
     env.simulator.reset = lambda **kwargs: resets.append(deepcopy(kwargs)) or reset(**kwargs)  # it changes the options
     try:
         for episode in range(4):
@@ -89,13 +89,12 @@ def test_plain_grid2op_gives_the_same_observations_and_ends(given):
             assert not differences(env.grid_observation, theirs)
             over, scale = False, (1.0, 0.3, 0.05, 1.0)[episode]
             while not over:
-                line = env._line_to_reconnect()
                 reward, terminated, truncated, info = env.joint_step(
                     rng.uniform(-scale, scale, env.action_map.size), out
                 )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    theirs, _, done, _ = plain.step(env.action_map.action(sent[-1], line))
+                    theirs, _, done, _ = plain.step(env.action_map.action(*sent[-1]))
                 over = terminated or truncated
                 assert not differences(env.grid_observation, theirs), f"episode {episode}, step {env._steps}"
                 assert terminated == (not theirs.line_status.any()) and (done or not terminated)
