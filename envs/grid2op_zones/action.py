@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from grid2op_zones import _kernels
 from grid2op_zones.config import ACTION_KINDS
 from grid2op_zones.zones import Zone
 
@@ -138,6 +139,7 @@ class ActionMap:
         self._red, self._cur, self._sto = (np.concatenate([u[k] for u in units]) for k in range(3))
         red, cur, sto = self._red, self._cur, self._sto
         self._ramp_up_red, self._ramp_down_red = self.ramp_up[red], self.ramp_down[red]
+        self._weight_red = self._weight[red]
         self._box_red = (
             self._ceiling[red],
             self._floor[red],
@@ -158,27 +160,13 @@ class ActionMap:
         groups = units if self.balance == "zone" else [(self._red, self._cur, self._sto)]
         # without a unit to redispatch a group cannot balance itself: Grid2Op does it with the other groups' units
         groups = [group for group in groups if len(group[0])]
-        #: for each group the places of its units among all that are in use, and the same as matrices that sum over them
-        self._members = [
-            [
-                np.flatnonzero(np.isin(ids, own))
-                for ids, own in zip((self._red, self._cur, self._sto), group, strict=True)
-            ]
-            for group in groups
+        self._groups = len(groups)
+        # of each unit in use of each kind, the number of its group, -1 for none
+        self._group_of = [
+            sum((k + 1) * np.isin(ids, group[kind]) for k, group in enumerate(groups))
+            - np.ones(len(ids), dtype=np.int64)
+            for kind, ids in enumerate((self._red, self._cur, self._sto))
         ]
-        self._sums = [
-            np.array([np.isin(ids, group[k]) for group in groups], dtype=float).reshape(len(groups), len(ids))
-            for k, ids in enumerate((self._red, self._cur, self._sto))
-        ]
-        # the groups' units to redispatch as rows of a table, padded by units that cannot move
-        self._table = (len(groups), max((len(red) for red, _, _ in self._members), default=0))
-        self._in_table = np.concatenate(
-            [row * self._table[1] + np.arange(len(red)) for row, (red, _, _) in enumerate(self._members)]
-            or [np.zeros(0, dtype=np.int64)]
-        )
-        self._grouped = np.concatenate([red for red, _, _ in self._members] or [np.zeros(0, dtype=np.int64)])
-        self._table_weight = np.ones(self._table)
-        self._table_weight.reshape(-1)[self._in_table] = self._weight[self._red][self._grouped]
 
     def joint(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         """The zones' actions side by side, clipped to [-1, 1], shape (sum m_i,).
@@ -235,15 +223,16 @@ class ActionMap:
         return self._order(self._allow(self._decode(vector, grid_obs), grid_obs), grid_obs)
 
     def _decode(self, vector: np.ndarray, grid_obs: Any) -> _Plan:
-        red, cur, sto = vector[self._red_at], vector[self._cur_at], vector[self._sto_at]
-        pushed = red * np.where(red > 0.0, self._ramp_up_red, self._ramp_down_red)
-        available = np.maximum(grid_obs.gen_p_before_curtail[self._cur].astype(float), 0.0)
-        capped = np.minimum((1.0 + cur) * available * self._inverse_pmax_cur, 1.0)
-        return _Plan(
-            pushed - self._returning(grid_obs),
-            np.where(cur < 0.0, capped, 1.0),
-            sto * np.where(sto > 0.0, self._absorb_sto, self._produce_sto),
+        plan = _Plan(np.empty(len(self._red)), np.empty(len(self._cur)), np.empty(len(self._sto)))
+        _kernels.decode(
+            vector,
+            *(self._red_at, self._cur_at, self._sto_at, self._red, self._cur),
+            *(grid_obs.actual_dispatch, grid_obs.gen_p_before_curtail),
+            *(self._ramp_up_red, self._ramp_down_red, self._inverse_pmax_cur, self._absorb_sto, self._produce_sto),
+            *plan,
+            RETURN_SHARE,
         )
+        return plan
 
     def _spread(self, plan: _Plan) -> Setpoints:
         setpoints = self.idle()
@@ -286,43 +275,19 @@ class ActionMap:
         return self._spread(self._allow(self._gather(setpoints), grid_obs))
 
     def _allow(self, plan: _Plan, grid_obs: Any) -> _Plan:
-        red, cur, sto = self._red, self._cur, self._sto
-        scheduled = grid_obs.gen_p - grid_obs.gen_p_delta.astype(float)  # without what the slack adds for the losses
-        dispatch = grid_obs.actual_dispatch[red].astype(float)
-        low, high = _box(scheduled[red], dispatch, *self._box_red)
-        moves = clip(plan.redispatch, low, high)
-
-        before, output = grid_obs.gen_p_before_curtail[cur].astype(float), scheduled[cur]
-        curtailed_now = np.maximum(before - output, 0.0)
-        share = output * self._inverse_pmax_cur
-        highest = np.where(curtailed_now > TARGET_TOLERANCE_MW, share + self.curtail_step, 1.0)
-        cap = clip(clip(plan.cap, share - self.curtail_step, highest), 0.0, 1.0)
-        curtailed = np.maximum(before - cap * self._pmax_cur, 0.0)
-
-        least, most = (bound[sto] for bound in self.storage_box(grid_obs))
-        power = clip(plan.power, least, most)
-
-        sum_red, sum_cur, sum_sto = self._sums
-        used, lowest, furthest = (sum_red @ np.array([dispatch, low, high]).T).T
-        total = sum_cur @ curtailed + sum_sto @ power - used
-        reach = clip(total, lowest, furthest)
-        for group in np.flatnonzero(total != reach):
-            _, units, stores = self._members[group]
-            power_now = grid_obs.storage_power[sto].astype(float)[stores]
-            changes = np.concatenate([curtailed[units] - curtailed_now[units], power[stores] - power_now])
-            kept = _shrink(changes, total[group] - reach[group])
-            changed = np.flatnonzero(kept[: len(units)] != changes[: len(units)])
-            units = units[changed]
-            left = before[units] - curtailed_now[units] - kept[changed]
-            cap[units] = clip(left * self._inverse_pmax_cur[units], 0.0, 1.0)
-            power[stores] = clip(power_now + kept[len(kept) - len(stores) :], least[stores], most[stores])
-        if len(self._members):
-            table = np.zeros((3, self._table[0] * self._table[1]))
-            table[:, self._in_table] = np.array([moves, low, high])[:, self._grouped]
-            wanted, lows, highs = table.reshape(3, *self._table)
-            rows = project(wanted, lows, highs, self._table_weight, reach)
-            moves[self._grouped] = rows.reshape(-1)[self._in_table]
-        return _Plan(moves, cap, power)
+        """``feasible``, in place."""
+        _kernels.allow(
+            *plan,
+            *(grid_obs.gen_p, grid_obs.gen_p_delta, grid_obs.actual_dispatch, grid_obs.gen_p_before_curtail),
+            *(grid_obs.storage_power, self._red, self._cur, self._sto),
+            *(*self._box_red, self._weight_red, self._inverse_pmax_cur, self._pmax_cur),
+            *self.storage_box(grid_obs),
+            *self._group_of,
+            self.curtail_step,
+            TARGET_TOLERANCE_MW,
+            self._groups,
+        )
+        return plan
 
     def orders(self, setpoints: Setpoints, grid_obs: Any) -> Orders:
         """What to send to Grid2Op to get ``setpoints``.
@@ -330,20 +295,27 @@ class ActionMap:
         Grid2Op's redispatch moves the target, not the dispatch, so what is sent is the wanted dispatch less the present
         target, clipped to ``RAMP_SHARE`` of the ramps. Only what changes is sent; storage power lasts one step and is
         sent whenever it is not zero.
+
+        A target of exactly zero means that Grid2Op counts the unit as never redispatched: the first increment then
+        starts from its actual dispatch, whatever that is. So a unit that Grid2Op has moved is claimed by a tiny
+        increment, and a target that comes back to zero stops short of it.
         """
         return self._order(self._gather(setpoints), grid_obs)
 
     def _order(self, plan: _Plan, grid_obs: Any) -> Orders:
         redispatch = np.zeros(self._n_gen, dtype=np.float32)
-        redispatch[self._red] = self._target_increment(plan.redispatch, grid_obs)
-        curtail = storage = None
-        if (np.abs(plan.cap - grid_obs.curtailment_limit[self._cur]) > 1e-6).any():
-            curtail = np.full(self._n_gen, -1.0, dtype=np.float32)
-            curtail[self._cur] = plan.cap
-        if plan.power.any():
-            storage = np.zeros(self._n_storage, dtype=np.float32)
-            storage[self._sto] = clip(plan.power, -self._produce_sto, self._absorb_sto)
-        return Orders(redispatch, curtail, storage)
+        curtail = np.full(self._n_gen, -1.0, dtype=np.float32)
+        storage = np.zeros(self._n_storage, dtype=np.float32)
+        _, _, up, down = self._box_red
+        changes = _kernels.order(
+            *plan,
+            *(self._red, self._cur, self._sto),
+            *(grid_obs.target_dispatch, grid_obs.actual_dispatch, grid_obs.curtailment_limit),
+            *(self._max_target_red, up, down, self._absorb_sto, self._produce_sto),
+            *(redispatch, curtail, storage),
+            TARGET_TOLERANCE_MW,
+        )
+        return Orders(redispatch, curtail if changes & 1 else None, storage if changes & 2 else None)
 
     def action(self, orders: Orders, reconnect: int | None = None) -> Any:
         """The Grid2Op action that sends ``orders`` and, if given, closes the line ``reconnect``."""
@@ -357,28 +329,6 @@ class ActionMap:
         if reconnect is not None:
             action.line_set_status = [(int(reconnect), 1)]
         return action
-
-    def _target_increment(self, redispatch: np.ndarray, grid_obs: Any) -> np.ndarray:
-        """Change of the target of the redispatchable units in use, MW.
-
-        A target of exactly zero means that Grid2Op counts the unit as never redispatched: the first increment then
-        starts from its actual dispatch, whatever that is.
-        """
-        target = grid_obs.target_dispatch[self._red].astype(float)
-        actual = grid_obs.actual_dispatch[self._red].astype(float)
-        wanted = clip(actual + redispatch, -self._max_target_red, self._max_target_red)
-        fresh = target == 0.0
-        sent = wanted - np.where(fresh, actual, target)
-        # a fresh unit that Grid2Op has moved is claimed by a tiny increment, so that it is held where it is
-        tiny = np.abs(sent) < TARGET_TOLERANCE_MW
-        if tiny.any():
-            sent[tiny] = np.where(fresh & (np.abs(actual) > TARGET_TOLERANCE_MW), TARGET_TOLERANCE_MW, 0.0)[tiny]
-        # a target that comes back to zero stops short of it, or the unit would look fresh again
-        back = np.abs(target + sent) < TARGET_TOLERANCE_MW
-        if back.any():
-            sent[back & ~fresh] += 2.0 * TARGET_TOLERANCE_MW
-        _, _, up, down = self._box_red
-        return clip(sent, -down, up)
 
     def ramp_box(self, scheduled: np.ndarray, dispatch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest increment of each unit's dispatch in this step, MW, each (n_gen,): ramps and headroom.
@@ -417,29 +367,13 @@ def clip(x: np.ndarray, low: Any, high: Any) -> np.ndarray:
     return np.minimum(np.maximum(x, low), high)
 
 
-def project(x: np.ndarray, low: np.ndarray, high: np.ndarray, weight: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """For each of g rows, minimise sum_j weight_j (y_j - x_j)^2 subject to sum_j y_j = total and low <= y <= high.
+def project(x: np.ndarray, low: np.ndarray, high: np.ndarray, weight: np.ndarray, total: float) -> np.ndarray:
+    """Minimise sum_j weight_j (y_j - x_j)^2 subject to sum_j y_j = total and low <= y <= high. All arrays (n,) float64.
 
     Exact: the minimiser is y(m) = clip(x + m / weight, low, high) for one multiplier m, and the sum of y(m) is
     piecewise linear and non-decreasing between the 2n values of m at which a component meets a bound. A total out of
     reach gives the nearest bound.
-
-    Args:
-        x, low, high, weight: (g, n).
-        total: (g,).
     """
-    knots = np.concatenate([low - x, high - x], axis=1) * np.concatenate([weight, weight], axis=1)
-    knots.sort(axis=1)
-    share = 1.0 / weight
-    sums = np.add.reduce(clip(x[:, None] + knots[:, :, None] * share[:, None], low[:, None], high[:, None]), axis=2)
-    multipliers = np.array([np.interp(t, s, k) for t, s, k in zip(total, sums, knots, strict=True)])
-    return clip(x + multipliers[:, None] * share, low, high)
-
-
-def _shrink(moves: np.ndarray, excess: float) -> np.ndarray:
-    """Scale down the moves of the excess' sign, in proportion, until their sum is smaller by ``excess`` or zero."""
-    share = np.sign(excess) * moves > 0.0
-    amount = moves[share].sum()
-    if amount == 0.0:
-        return moves
-    return np.where(share, moves * max(0.0, 1.0 - excess / amount), moves)
+    y = x.copy()
+    _kernels.project(y, low, high, weight, total)
+    return y

@@ -25,8 +25,10 @@ from grid2op.Backend import Backend
 from grid2op.Exceptions import ImpossibleRedispatching
 from lightsim2grid import LightSimBackend
 
+from grid2op_zones import _kernels
 from grid2op_zones.action import ActionMap, Orders
 from grid2op_zones.grid_state import GridState
+from grid2op_zones.redispatch import DirectRedispatchSolver, solve_directly
 
 #: Grid2Op's marks of an action that it refused, in whole or in part.
 REFUSALS = ("is_illegal", "is_ambiguous", "is_illegal_reco", "failed_redispatching")
@@ -65,6 +67,8 @@ class GridStepper:
         self._renewable = cls.gen_renewable
         self._span = cls.gen_pmax - cls.gen_pmin
         self._storage_pos = cls.storage_pos_topo_vect
+        self._redispatchable = cls.gen_redispatchable
+        self._limits = cls.gen_pmin, cls.gen_pmax, np.concatenate([cls.gen_max_ramp_up, cls.gen_max_ramp_down])
         self._no_curtail = np.full(cls.n_gen, -1.0, np.float32)
         self._no_storage = np.zeros(cls.n_storage, np.float32)
         self._hours = simulator.delta_time_seconds / 3600.0
@@ -174,13 +178,13 @@ class GridStepper:
         if env._parameters.LIMIT_INFEASIBLE_CURTAILMENT_STORAGE_ACTION:
             env._feasibility_guard.check_and_clamp(scheduled, available, state)
         state.storage_power_prev[:] = state.storage_power
-        valid, error = env._make_redisp(state.already_modified_gen, scheduled)
+        valid, error = self._redispatch(scheduled)
         if not valid or error is not None:
             return self._lose(
                 [error, ImpossibleRedispatching("no dispatch within ramps, pmin and pmax balances the grid")]
             )
         self._set_injections(volt)
-        if not self._run_powerflow() or self._lines_trip():
+        if not self._run_powerflow() or self._protect():
             return self._after_powerflow(scheduled)
         self._register(scheduled)
         return Outcome(False, False, [])
@@ -245,25 +249,42 @@ class GridStepper:
         for store in (merged.load_p, merged.load_q, merged.prod_p, merged.prod_v, merged.storage_power):
             store.reset()
 
-    def _lines_trip(self) -> bool:
-        """Whether protections open a line, at once or after the steps that it has been overloaded."""
+    def _redispatch(self, scheduled: np.ndarray) -> tuple[bool, Exception | None]:
+        """Sets the new dispatch; whether there is one, and if not, why."""
+        env, state = self._env, self._env._dispatch_state
+        if isinstance(env._redispatch_solver, DirectRedispatchSolver):
+            total = float(state.amount_storage) - float(state.sum_curtailment_mw)
+            lacking = np.abs(state.actual_dispatch - state.target_dispatch)
+            tolerance = env._tol_poly
+            if (
+                abs(state.actual_dispatch.sum()) < tolerance
+                and lacking.max() < tolerance
+                and abs(state.amount_storage) < tolerance
+                and abs(state.sum_curtailment_mw) < tolerance
+            ):
+                return True, None
+            part = (scheduled > 0.0) | (np.abs(state.actual_dispatch) >= ZERO_MW) | (lacking != 0.0)
+            part &= self._redispatchable
+            dispatch = solve_directly(scheduled, state, part, *self._limits, total, env._epsilon_poly)
+            if dispatch is not None:
+                state.actual_dispatch[:] = dispatch
+                return True, None
+        return env._make_redisp(state.already_modified_gen, scheduled)
+
+    def _protect(self) -> bool:
+        """Whether protections open a line; if not, counts the steps that lines have been overloaded."""
         env = self._env
-        if env._no_overflow_disconnection:
-            return False
-        flow, limit, closed = self.state.a_or, self.state.thermal_limit, env._line_status
-        over = (flow > env._parameters.SOFT_OVERFLOW_THRESHOLD * limit) & closed
-        late = (env._protection_counter + over > env._nb_ts_max_protection_counter) & closed
-        return bool((late | ((flow > env._hard_overflow_threshold * limit) & closed)).any())
+        return _kernels.protect(
+            *(self.state.a_or, self.state.thermal_limit, env._line_status),
+            *(env._hard_overflow_threshold, env._nb_ts_max_protection_counter),
+            *(env._timestep_overflow, env._protection_counter),
+            float(env._parameters.SOFT_OVERFLOW_THRESHOLD),
+            env._no_overflow_disconnection,
+        )
 
     def _register(self, scheduled: np.ndarray) -> None:
         """After a power flow that opened no line: counters, and what the next step starts from."""
-        env, flow, limit = self._env, self.state.a_or, self.state.thermal_limit
-        over = flow > limit
-        env._timestep_overflow[over] += 1
-        env._timestep_overflow[~over] = 0
-        engaged = flow > limit * env._parameters.SOFT_OVERFLOW_THRESHOLD
-        env._protection_counter[engaged] += 1
-        env._protection_counter[~engaged] = 0
+        env = self._env
         cooldown = env._times_before_line_status_actionable
         cooldown[cooldown > 0] -= 1
         env._update_time_reconnection_hazards_maintenance()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from grid2op_zones.action import clip
+from grid2op_zones import _kernels
 from grid2op_zones.zones import Zone
 
 #: Observations are clipped to this range.
@@ -95,6 +96,8 @@ class ZoneObserver:
                 picks.append(offset + at)
             self._picks[zone.name] = np.concatenate(picks)
         self._joint_picks = np.concatenate(list(self._picks.values()))
+        self._splits = np.cumsum([len(picks) for picks in self._picks.values()])[:-1]
+        self._everything, self._calendar = np.empty(offsets[-1]), np.empty(len(CALENDAR))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -107,48 +110,32 @@ class ZoneObserver:
 
     def observe(self, grid_obs: Any) -> dict[str, np.ndarray]:
         """One vector per zone, float32, each (d_i,), within [-10, 10]."""
-        everything = clip(self._everything(grid_obs), -BOUND, BOUND).astype(np.float32)
-        return {zone: everything[picks] for zone, picks in self._picks.items()}
+        joint = np.empty(len(self._joint_picks), dtype=np.float32)
+        self.write(grid_obs, joint)
+        return dict(zip(self._picks, np.split(joint, self._splits), strict=True))
 
     def write(self, grid_obs: Any, out: np.ndarray) -> None:
         """Writes the zones' observations side by side into ``out``, (sum d_i,) float32."""
-        np.take(clip(self._everything(grid_obs), -BOUND, BOUND).astype(np.float32), self._joint_picks, out=out)
+        obs, now = grid_obs, grid_obs.get_time_stamp()
+        day = 2.0 * np.pi * (now.hour + now.minute / 60.0) / 24.0
+        week = (2.0 * np.pi * now.weekday() + day) / 7.0
+        self._calendar[:] = math.sin(day), math.cos(day), math.sin(week), math.cos(week)
+        # all features of all elements, in the order of _blocks, and of these what each zone sees
+        _kernels.observe(
+            *(out, self._joint_picks, self._everything),
+            *(obs.rho, obs.p_or, self._per_limit, obs.line_status, obs.timestep_overflow),
+            *(obs.time_before_cooldown_line, self._maintainable, obs.time_next_maintenance),
+            *(self._red, self._cur, obs.gen_p, obs.actual_dispatch, obs.target_dispatch),
+            *(obs.gen_p_before_curtail, obs.curtailment_limit),
+            *(self._pmax, self._pmin, self._per_pmax, self._per_up, self._per_down),
+            *(obs.load_p, self._per_load, obs.storage_charge, self._per_energy, obs.storage_power, self._per_power),
+            self._calendar,
+            *(self._per_overflow, EXCESS_FROM, float(COOLDOWN_HORIZON), float(MAINTENANCE_HORIZON), BOUND),
+        )
 
     def blank(self) -> dict[str, np.ndarray]:
         """The observations of a grid that is down: zeros."""
         return {zone: np.zeros(len(picks), dtype=np.float32) for zone, picks in self._picks.items()}
-
-    def _everything(self, obs: Any) -> np.ndarray:
-        """All features of all elements, in the order of ``_blocks``."""
-        red, cur = self._red, self._cur
-        cooldown = np.minimum(obs.time_before_cooldown_line, COOLDOWN_HORIZON) / (2.0 * COOLDOWN_HORIZON)
-        state = np.where(obs.line_status, obs.timestep_overflow * self._per_overflow, -0.5 - cooldown)
-        ahead = obs.time_next_maintenance[self._maintainable]
-        soon = np.where(ahead >= 0, np.maximum(1.0 - ahead / MAINTENANCE_HORIZON, 0.0), 0.0)
-        output, dispatch = obs.gen_p[red], obs.actual_dispatch[red]
-        now = obs.get_time_stamp()
-        day = 2.0 * np.pi * (now.hour + now.minute / 60.0) / 24.0
-        week = (2.0 * np.pi * now.weekday() + day) / 7.0
-        return np.concatenate(
-            [
-                obs.rho,
-                np.sign(obs.p_or) * np.maximum(obs.rho - EXCESS_FROM, 0.0) / (1.0 - EXCESS_FROM),
-                obs.p_or * self._per_limit,
-                state,
-                soon,
-                output * self._per_pmax[red],
-                dispatch * self._per_pmax[red],
-                (obs.target_dispatch[red] - dispatch) * self._per_up,
-                clip((self._pmax - output) * self._per_up, 0.0, 1.0),
-                clip((output - self._pmin) * self._per_down, 0.0, 1.0),
-                obs.gen_p_before_curtail[cur] * self._per_pmax[cur],
-                obs.curtailment_limit[cur],
-                obs.load_p * self._per_load,
-                obs.storage_charge * self._per_energy,
-                obs.storage_power * self._per_power,
-                (np.sin(day), np.cos(day), np.sin(week), np.cos(week)),
-            ]
-        )
 
     def _blocks(self, cls: Any) -> list[tuple[str, list[str], np.ndarray]]:
         """(feature, element names, element ids) of each block of ``_everything``."""

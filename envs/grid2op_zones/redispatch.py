@@ -6,10 +6,14 @@ At every step Grid2Op looks for the changes x of the units' dispatch that come c
     s.t. sum_j x_j = b   over all units that may take part, low <= x <= high,
 
 with t what a unit lacks of its target, b what curtailment and storage leave to be balanced, and the bounds from pmin,
-pmax and the ramps. The program is separable but for one equality, so a sort of its breakpoints solves it.
+pmax and the part of the ramps that the time series leave. The program is separable but for one equality, so a search
+over its sorted breakpoints solves it. Units that were never redispatched cost nothing: they balance the rest first, as
+far as their bounds go, nearest to 0 (weighted by ramps).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from grid2op.Environment.dispatch import (
@@ -19,76 +23,59 @@ from grid2op.Environment.dispatch import (
     RedispatchState,
 )
 
-from grid2op_zones.action import clip, project
+from grid2op_zones import _kernels
 
 
 class DirectRedispatchSolver(BaseRedispatchSolver):
     """The optimum of Grid2Op's own redispatch problem, for ``grid2op.make(..., redispatch_solver=)``.
 
     Feasibility is judged as by Grid2Op's default solver. The objective is never above that solver's, which stops within
-    a tolerance; dispatch therefore differs from it, see docs/speed.md for how much. Units that were never redispatched
-    cost nothing in the objective: they balance the rest first, each by as little as possible (weighted by ramps).
+    a tolerance; dispatch therefore differs from it, see docs/speed.md for how much.
     """
 
     def solve(self, constraints: RedispatchConstraints, state: RedispatchState) -> RedispatchResult:
         """New dispatch of all units, MW, (n_gen,), or why there is none."""
-        units = np.flatnonzero(constraints.gen_participating)
-        total = float(constraints.power_to_compensate_mw)
-        low, high = move_range(constraints, state, units)
-        if not low.sum() <= total <= high.sum():
+        balance = constraints.power_to_compensate_mw, constraints.epsilon
+        ramps = np.concatenate([constraints.ramp_up, constraints.ramp_down])
+        limits = constraints.pmin, constraints.pmax, ramps
+        dispatch = solve_directly(constraints.new_p, state, constraints.gen_participating, *limits, *balance)
+        if dispatch is None:
             # Grid2Op's own verdict, its reasons, and the units that it turns on where they save the grid
             mask, _, failure = self._prepare_solver_inputs(constraints, state)
             if failure is not None:
                 return failure
-            units = np.flatnonzero(mask)
-            low, high = move_range(constraints, state, units)
-        actual = state.actual_dispatch[units].astype(float)
-        slack = 0.5 * float(constraints.epsilon)
-        asked = state.already_modified_gen[units]
-        if not asked.any():
-            asked = np.ones_like(asked)
-        moves = closest_moves(
-            state.target_dispatch[units] - actual,
-            asked,
-            1.0 / (constraints.ramp_up[units] + constraints.ramp_down[units] + float(constraints.epsilon)),
-            low - slack,
-            np.maximum(high, low) + slack,
-            total,
-        )
-        dispatch = state.actual_dispatch.copy()
-        dispatch[units] += moves
+            dispatch = solve_directly(constraints.new_p, state, mask, *limits, *balance, anyway=True)
         return RedispatchResult(success=True, actual_dispatch=dispatch)
 
 
-def move_range(
-    constraints: RedispatchConstraints, state: RedispatchState, units: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest change of the units' dispatch in this step, MW: pmin, pmax, and the ramps' part that the time
-    series leave."""
-    before = state.gen_activeprod_t_redisp[units].astype(float)
-    increase = constraints.new_p[units] + state.actual_dispatch[units] - before
-    low = np.maximum(constraints.pmin[units] - before, -constraints.ramp_down[units]) - increase
-    high = np.minimum(constraints.pmax[units] - before, constraints.ramp_up[units]) - increase
-    return low, high
+def solve_directly(
+    scheduled: np.ndarray,
+    state: Any,
+    part: np.ndarray,
+    pmin: np.ndarray,
+    pmax: np.ndarray,
+    ramps: np.ndarray,
+    total: float,
+    epsilon: float,
+    anyway: bool = False,
+) -> np.ndarray | None:
+    """New dispatch of all units, MW, (n_gen,) float32; None where ``total`` is beyond their reach.
 
-
-def closest_moves(
-    lacking: np.ndarray, asked: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, total: float
-) -> np.ndarray:
-    """Minimise sum over asked of weight (x - lacking)^2 subject to sum x = total, low <= x <= high. All arrays (n,).
-
-    What is not asked costs nothing, and so takes up the balance as far as its bounds go, nearest to 0.
+    Args:
+        scheduled: (n_gen,) MW, production by the time series, after curtailment.
+        state: Grid2Op's ``RedispatchState``.
+        part: (n_gen,) whether a unit takes part.
+        pmin, pmax: (n_gen,) MW.
+        ramps: (2 n_gen,) MW a step, up, then down.
+        total: MW to be balanced.
+        epsilon: MW by which bounds are relaxed, half of it on either side, as in Grid2Op.
+        anyway: come as near to ``total`` as bounds allow.
     """
-    moves = clip(lacking, low, high)
-    free = ~asked
-    if free.any():
-        moves[free] = _closest(
-            np.zeros(int(free.sum())), low[free], high[free], weight[free], total - moves[asked].sum()
-        )
-        total = total - moves[free].sum()
-    moves[asked] = _closest(lacking[asked], low[asked], high[asked], weight[asked], total)
-    return moves
-
-
-def _closest(x: np.ndarray, low: np.ndarray, high: np.ndarray, weight: np.ndarray, total: float) -> np.ndarray:
-    return project(x[None], low[None], high[None], weight[None], np.array([total]))[0]
+    dispatch = np.empty_like(state.actual_dispatch)
+    reached = _kernels.redispatch(
+        dispatch,
+        *(scheduled, state.gen_activeprod_t_redisp, state.actual_dispatch, state.target_dispatch),
+        *(pmin, pmax, ramps, part, state.already_modified_gen),
+        *(total, epsilon, anyway),
+    )
+    return dispatch if reached else None

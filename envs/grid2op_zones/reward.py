@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from grid2op_zones import _kernels
+
 COMPONENTS = ("safety", "cost", "renewables", "alive")
 
 #: Loading from which a line counts against safety, and the summed excess at which safety is zero.
@@ -48,25 +50,26 @@ class CompositeReward:
 
     def components(self, grid_obs: Any) -> dict[str, float]:
         """The four components of an observation of a running grid."""
-        overload = float(np.maximum(grid_obs.rho - SAFE_LOADING, 0.0).sum())
-        available = float(grid_obs.gen_p_before_curtail[self._renewable].sum())
-        used = float(grid_obs.gen_p[self._renewable].sum())
+        overload, available, used, cost, lost = self._account(grid_obs)
         return {
             "safety": max(0.0, 1.0 - overload / LOADING_RANGE),
-            "cost": 1.0 - min(1.0, self.operating_cost(grid_obs) / self.cost_scale),
+            "cost": 1.0 - min(1.0, self._cost(available, used, cost, lost) / self.cost_scale),
             "renewables": min(1.0, max(0.0, used / available)) if available > 1e-3 else 1.0,
             "alive": 1.0,
         }
 
     def operating_cost(self, grid_obs: Any) -> float:
         """Cost of an hour in the present state: dispatch, curtailment, storage and losses."""
-        storage = grid_obs.storage_power
-        curtailed = (grid_obs.gen_p_before_curtail[self._renewable] - grid_obs.gen_p[self._renewable]).sum()
-        losses = grid_obs.gen_p.sum() - grid_obs.load_p.sum() - storage.sum()
-        return float(
-            np.abs(grid_obs.actual_dispatch) @ self._dispatch_price
-            + np.abs(storage) @ self._storage_price
-            + self.price * (max(curtailed, 0.0) + max(losses, 0.0))
+        return self._cost(*self._account(grid_obs)[1:])
+
+    def _cost(self, available: float, used: float, cost: float, lost: float) -> float:
+        return cost + self.price * (max(available - used, 0.0) + max(lost, 0.0))
+
+    def _account(self, obs: Any) -> tuple[float, float, float, float, float]:
+        """Summed excess of loadings, MW of renewables available and used, cost of dispatch and storage, MW lost."""
+        return _kernels.account(
+            *(obs.rho, obs.gen_p_before_curtail, obs.gen_p, self._renewable, obs.load_p),
+            *(obs.actual_dispatch, self._dispatch_price, obs.storage_power, self._storage_price, SAFE_LOADING),
         )
 
     def total(self, components: Mapping[str, float]) -> float:

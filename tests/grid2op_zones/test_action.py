@@ -40,7 +40,9 @@ def state(env: ZonedGridEnv, **changes) -> SimpleNamespace:
     obs = env.grid_observation
     names = ("gen_p", "gen_p_delta", "actual_dispatch", "target_dispatch", "gen_p_before_curtail", "curtailment_limit")
     names += ("storage_charge", "storage_power", "storage_bus")
-    return SimpleNamespace(**{**{name: np.array(getattr(obs, name)) for name in names}, **changes})
+    copied = {name: np.array(getattr(obs, name)) for name in names}
+    changed = {name: np.asarray(value, dtype=copied[name].dtype) for name, value in changes.items()}
+    return SimpleNamespace(**{**copied, **changed})
 
 
 def test_zero_is_do_nothing(idf):
@@ -100,7 +102,7 @@ def test_projection_is_optimal(seed, n, total):
     x, weight = rng.normal(0.0, 10.0, n), rng.uniform(0.01, 1.0, n)
     low = rng.uniform(-10.0, 5.0, n)
     high = low + rng.uniform(0.0, 10.0, n)
-    y = project(x[None], low[None], high[None], weight[None], np.array([total]))[0]
+    y = project(x, low, high, weight, total)
     assert (y >= low - 1e-9).all() and (y <= high + 1e-9).all()
     assert y.sum() == pytest.approx(np.clip(total, low.sum(), high.sum()), abs=1e-6)
     # optimality: units strictly inside their bounds share one multiplier, the others lie beyond it
@@ -115,9 +117,9 @@ def test_projection_is_optimal(seed, n, total):
 
 def test_projection_of_a_known_problem():
     # from (4, 0) to a sum of 1 with weights 1 and 2: the excess of 3 is shared 2 to 1; then the first meets its bound
-    x, weight = np.tile([4.0, 0.0], (2, 1)), np.tile([1.0, 2.0], (2, 1))
-    low, high = np.array([[-9.0, -9.0], [3.0, -9.0]]), np.full((2, 2), 9.0)
-    np.testing.assert_allclose(project(x, low, high, weight, np.ones(2)), [[2.0, -1.0], [3.0, -2.0]])
+    x, weight, high = np.array([4.0, 0.0]), np.array([1.0, 2.0]), np.full(2, 9.0)
+    np.testing.assert_allclose(project(x, np.full(2, -9.0), high, weight, 1.0), [2.0, -1.0])
+    np.testing.assert_allclose(project(x, np.array([3.0, -9.0]), high, weight, 1.0), [3.0, -2.0])
 
 
 @given(seed=seeds, start=st.integers(0, 500))

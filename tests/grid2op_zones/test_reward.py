@@ -32,7 +32,7 @@ def observation(**changes):
         "storage_power": np.array([0.0]),
         "actual_dispatch": np.array([0.0, 0.0]),
     }
-    return SimpleNamespace(**{**state, **changes})
+    return SimpleNamespace(**{name: value.astype(np.float32) for name, value in {**state, **changes}.items()})
 
 
 @pytest.fixture
