@@ -39,4 +39,5 @@ lint: .venv/ready
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info envs/*.egg-info
+	rm -f envs/grid2op_zones/*.so
 	find rllib_mafql envs tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,8 @@ def profile_steps(
     """Microseconds of each part of a step, the mean over random legal play, for each way to play the same episodes.
 
     "actions" is what makes Grid2Op's action of what is asked for: of dictionaries in plain Grid2Op, of the zones'
-    numbers (and what is feasible of them) in the environment. "all else" is what no other part accounts for.
+    numbers (and what is feasible of them) in the environment. "all else" is what no other part accounts for, and in the
+    environment the few steps that it hands over to Grid2Op.
 
     Args:
         grid: that ships with Grid2Op.
@@ -61,25 +62,25 @@ def _shares(total: float, clocks: dict[str, list[Clock]], scale: float) -> dict[
     }
 
 
-def _simulator_clocks(simulator: Any) -> dict[str, list[Clock]]:
+def _plain_clocks(simulator: Any, calls: Any) -> dict[str, list[Clock]]:
     return {
         "power flow": [Clock(simulator.backend, "runpf")],
         "redispatch solver": [Clock(simulator._redispatch_solver, "solve")],
+        "actions": [Clock(calls, "action_space")],
+        "observations, reward": [Clock(simulator, "get_obs")],
         "time series": [Clock(simulator.chronics_handler, "next_time_step")],
     }
 
 
-def _plain_clocks(simulator: Any, calls: Any) -> dict[str, list[Clock]]:
-    own = {"actions": [Clock(calls, "action_space")], "observations, reward": [Clock(simulator, "get_obs")]}
-    return _simulator_clocks(simulator) | own
-
-
 def _env_clocks(env: Any) -> dict[str, list[Clock]]:
-    own = {
+    """Of the steps that the environment plays itself; those that it hands over to Grid2Op are among "all else"."""
+    return {
+        "power flow": [Clock(env._stepper, "_run_powerflow")],
+        "redispatch solver": [Clock(env._stepper, "_redispatch")],
         "actions": [Clock(env.action_map, name) for name in ("joint", "plan")],
         "observations, reward": [Clock(env.observer, "observe"), Clock(env._reward, "components")],
+        "time series": [Clock(env.simulator.chronics_handler, "next_time_step")],
     }
-    return _simulator_clocks(env.simulator) | own
 
 
 def draw_profile(report: dict[str, dict[str, float]], title: str, path: Path) -> None:

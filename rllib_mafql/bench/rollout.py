@@ -45,6 +45,9 @@ RATIOS = {
     "runner_policy_over_rllib_policy": ("runner_policy", "rllib_runner_policy"),
 }
 
+#: How many times the steps of the others runners in processes take, whose resets count and come as they may.
+WORKER_SHARE = 10
+
 #: Steps before the first measurement.
 WARM_UP = 20
 
@@ -120,14 +123,14 @@ def measure_workers(
 
     Args:
         env_config: of ZonedGridEnv.
-        steps: of each runner in each repeat.
+        steps: a tenth of those of each runner in each repeat.
         repeats: how often each number of runners has its turn.
         workers: numbers of runners to measure.
         on_block: called after each turn.
 
     Returns:
         workers_steps_per_s: number of runners -> median rate of all of them together, resets included.
-        scaling_efficiency: that of the most runners over as many times that of one (None without one).
+        scaling_efficiency: the rate of the most runners over as many times that of one (None without one).
         rss_mb: resident memory of a runner's process with 4 environments, 10^6 bytes; private_mb: what of it no other
         process shares, as runners of one machine do their libraries.
     """
@@ -139,13 +142,13 @@ def measure_workers(
         group.steps_per_second(max(workers), WARM_UP)
         for _ in range(repeats):
             for number in workers:
-                rates[number].append(group.steps_per_second(number, steps))
+                rates[number].append(group.steps_per_second(number, WORKER_SHARE * steps))
                 on_block()
     finally:
         group.stop()
     efficiency = None
     if 1 in rates and max(workers) > 1:
-        efficiency = float(np.median(np.divide(rates[max(workers)], rates[1]))) / max(workers)
+        efficiency = float(np.median(rates[max(workers)]) / np.median(rates[1])) / max(workers)
     group = RemoteRunners(env_config, 1, MEMORY_ENVS)
     try:
         group.steps_per_second(1, steps)

@@ -122,6 +122,12 @@ def test_projection_of_a_known_problem():
     np.testing.assert_allclose(project(x, np.array([3.0, -9.0]), high, weight, 1.0), [3.0, -2.0])
 
 
+def test_arrays_of_another_kind_are_refused():
+    x = np.zeros(2)
+    with pytest.raises(TypeError, match="array 2: expected kind 'd', found 'f'"):
+        project(x, x, x.astype(np.float32), x, 0.0)
+
+
 @given(seed=seeds, start=st.integers(0, 500))
 @reuses_fixture
 def test_feasible_setpoints_respect_every_limit(idf_unlimited, seed, start):
