@@ -190,19 +190,23 @@ class GridStepper:
         return Outcome(False, False, [])
 
     def _run_powerflow(self) -> bool:
-        """The backend's power flow, AC from the angles of a DC one; False where either diverges.
+        """The backend's power flow, AC from the angles of a DC one; False where it fails, and Grid2Op is to say why.
 
         Only what zones see is read of the results. What the backend checks beside, connections, the last step that
         Grid2Op played has found in order, and nothing has been opened since.
         """
         backend, grid = self._env.backend, self._env.backend._grid
-        grid.deactivate_result_computation()
         backend.V[:] = 1.0
-        voltages = grid.dc_pf(backend.V.copy(), backend.max_it, backend.tol)
-        grid.reactivate_result_computation()
-        if not len(voltages):
+        try:
+            grid.deactivate_result_computation()
+            try:
+                voltages = grid.dc_pf(backend.V.copy(), backend.max_it, backend.tol)
+            finally:
+                grid.reactivate_result_computation()
+            if len(voltages):
+                voltages = grid.ac_pf(voltages.copy(), backend.max_it, backend.tol)
+        except RuntimeError:
             return False
-        voltages = grid.ac_pf(voltages.copy(), backend.max_it, backend.tol)
         if not len(voltages):
             return False
         backend.V[:] = voltages
@@ -313,6 +317,7 @@ class GridStepper:
         return Outcome(False, False, [])
 
     def _lose(self, errors: Sequence[Exception | None]) -> Outcome:
+        self._behind = False
         self._observation = self._env.current_obs = self._env.get_obs(_update_state=False, _do_copy=False)
         self._observation.set_game_over(self._env)
         self._env.done = True
