@@ -8,7 +8,6 @@ that every evaluation sees the same episodes, and `joint_reset` and `joint_step`
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import random
@@ -23,15 +22,14 @@ import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME, EnvRunner
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, SAMPLE_TIMER, WEIGHTS_SEQ_NO
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_mafql.acting import ActingPolicy
 from rllib_mafql.behavior import Behaviors
+from rllib_mafql.environments import build_environment, checked_boxes, return_free_memory
 from rllib_mafql.metrics import log_episode, log_steps
 from rllib_mafql.modules import TEACHER
 from rllib_mafql.offline.recorder import Recorder, unique_prefix
@@ -120,22 +118,14 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def make_env(self) -> None:
         """Builds `num_envs_per_env_runner` environments of config.env (a registered name or a class)."""
-        envs = [self._make_one_env() for _ in range(self.config.num_envs_per_env_runner)]
+        envs = [self._build_one() for _ in range(self.config.num_envs_per_env_runner)]
         self.env = envs[0]
-        agents = self.env.possible_agents
-        boxes = {a: (self.env.get_observation_space(a), self.env.get_action_space(a)) for a in agents}
-        for agent, (obs, act) in boxes.items():
-            for what, space in (("observation", obs), ("action", act)):
-                if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-                    raise ValueError(f"MAFQL needs a one-dimensional Box as the {what} space of {agent!r}, not {space}")
-            if not np.isfinite([act.low, act.high]).all():
-                raise ValueError(f"MAFQL needs a bounded action space for {agent!r}, not {act}")
-        self._boxes = boxes
-        self._layout = Layout(boxes)
+        self._boxes = checked_boxes(self.env)
+        self._layout = Layout(self._boxes)
         self._slots = [Slot(env, self._layout) for env in envs]
         if self.config.output and not self.config.in_evaluation:
             self._recorder = self._make_recorder()
-        _return_free_memory()
+        return_free_memory()
 
     def _make_recorder(self) -> Recorder:
         """Records what this runner plays (`config.offline_data(output=...)`)."""
@@ -149,21 +139,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self.config.output_max_rows_per_file,
         )
 
-    def _make_one_env(self) -> MultiAgentEnv:
-        context = EnvContext(
-            self.config.env_config,
-            worker_index=self.worker_index or 0,
-            num_workers=self.config.num_env_runners,
-        )
-        if isinstance(self.config.env, str):
-            if not _global_registry.contains(ENV_CREATOR, self.config.env):
-                raise ValueError(f"env {self.config.env!r} is not registered; call tune.register_env() for it")
-            env = _global_registry.get(ENV_CREATOR, self.config.env)(context)
-        else:
-            env = self.config.env(context)
-        if not isinstance(env, MultiAgentEnv):
-            raise ValueError(f"MAFQL needs a MultiAgentEnv, but env {self.config.env!r} made a {type(env).__name__}")
-        return env
+    def _build_one(self) -> MultiAgentEnv:
+        return build_environment(self.config, self.worker_index or 0)
 
     def make_module(self) -> None:
         """Builds the agents' policies (and the teacher where it is the one that acts)."""
@@ -326,7 +303,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             raise
         logger.exception("An environment failed in step(); it is rebuilt, and its episode ends there.")
         self._record(slot)
-        slot.replace_env(self._make_one_env())
+        slot.replace_env(self._build_one())
         self._begin(slot, behavior)
 
     # Recording -------------------------------------------------------------------------------------------------
@@ -401,10 +378,3 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The modules; environments are not saved."""
         return [(COMPONENT_RL_MODULE, self.module)]
-
-
-def _return_free_memory() -> None:
-    """Gives back what building environments leaves free in the process, as far as the C library (glibc) can do that."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -1,10 +1,12 @@
 """The env runner: what it plays, how it writes it down, and with which weights."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from ray import tune
 
+from rllib_mafql.environments import build_environment, checked_boxes
 from rllib_mafql.modules import TEACHER
 from rllib_mafql.offline import open_recording
 from tests.rllib_mafql.toy_env import STEPS, EchoEnv, JointEchoEnv, echo_config
@@ -125,3 +127,32 @@ def test_metrics_are_counted_for_each_call():
     assert metrics["num_agent_steps_sampled"]["left"].peek() == 150
     assert metrics["num_episodes"].peek() == 6
     assert metrics["episode_len_mean"].peek() == metrics["episode_len_max"].peek() == STEPS
+
+
+@pytest.mark.parametrize(
+    ("spaces", "space", "message"),
+    [
+        (
+            "observation_spaces",
+            gym.spaces.Box(-1, 1, (2, 2)),
+            "one-dimensional Box as the observation space of 'right'",
+        ),
+        ("action_spaces", gym.spaces.Discrete(3), "one-dimensional Box as the action space of 'right'"),
+        ("action_spaces", gym.spaces.Box(-np.inf, 1, (2,)), "bounded action space for 'right'"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused(spaces, space, message):
+    env = EchoEnv()
+    getattr(env, spaces)["right"] = space
+    with pytest.raises(ValueError, match=message):
+        checked_boxes(env)
+
+
+def test_environments_that_do_not_fit_are_refused():
+    config = echo_config()
+    assert isinstance(build_environment(config.environment(EchoEnv), worker_index=1), EchoEnv)
+    with pytest.raises(ValueError, match="'nowhere' is not registered"):
+        build_environment(config.environment("nowhere"), worker_index=1)
+    tune.register_env("single", lambda config: gym.Env())
+    with pytest.raises(ValueError, match="'single' made a Env"):
+        build_environment(config.environment("single"), worker_index=1)
