@@ -1,0 +1,27 @@
+"""Policies outside of training: exported to ONNX and run by ONNX Runtime.
+
+Importing this package imports neither Ray, torch, Grid2Op nor ONNX; each name imports what it needs when it is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_mafql.deploy.session import Session
+
+__all__ = ["Session"]
+
+# Name -> the module of this package that it lives in.
+_HOMES = {"Session": "session"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rllib_mafql.deploy.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
