@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -12,14 +11,7 @@ import rllib_mafql
 from rllib_mafql.modules import CRITIC, TEACHER
 from tests.rllib_mafql.toy_env import STEPS, EchoEnv, echo_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_instance():
-    ray.shutdown()  # another module's, which has fewer CPUs
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    tune.register_env("echo", EchoEnv)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_instance")
 
 
 def config(**training):

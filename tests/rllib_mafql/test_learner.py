@@ -2,23 +2,14 @@
 
 import numpy as np
 import pytest
-import ray
 import torch
-from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
 
 from rllib_mafql.modules import CRITIC, TEACHER
-from tests.rllib_mafql.toy_env import EchoEnv, echo_config
+from tests.rllib_mafql.toy_env import echo_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_instance():
-    ray.shutdown()  # another module's
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    tune.register_env("echo", EchoEnv)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_instance")
 
 
 def config(**training):

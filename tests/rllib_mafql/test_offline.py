@@ -4,21 +4,12 @@ import logging
 
 import numpy as np
 import pytest
-import ray
-from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_mafql.offline import RecordingError, open_recording
-from tests.rllib_mafql.toy_env import STEPS, EchoEnv, echo_config
+from tests.rllib_mafql.toy_env import STEPS, echo_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_instance():
-    ray.shutdown()  # another module's
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    tune.register_env("echo", EchoEnv)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_instance")
 
 
 def config(**training):

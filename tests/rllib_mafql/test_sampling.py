@@ -4,19 +4,10 @@ import time
 
 import numpy as np
 import pytest
-import ray
-from ray import tune
 
-from tests.rllib_mafql.toy_env import STEPS, EchoEnv, echo_config
+from tests.rllib_mafql.toy_env import STEPS, echo_config
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_instance():
-    ray.shutdown()  # another module's
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
-    tune.register_env("echo", EchoEnv)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_instance")
 
 
 def config(sample_async=True, env_config=None, **training):
