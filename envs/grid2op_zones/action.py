@@ -8,13 +8,15 @@ that compute MW.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from grid2op_zones import _kernels
 from grid2op_zones.config import ACTION_KINDS
-from grid2op_zones.zones import Zone
+
+if TYPE_CHECKING:
+    from grid2op_zones.zones import Zone
 
 #: Share of a ramp that may be asked for: Grid2Op calls a redispatch beyond the ramp, by any rounding, ambiguous.
 RAMP_SHARE = 0.999
@@ -56,12 +58,23 @@ class Orders(NamedTuple):
     storage: np.ndarray | None  #: (n_storage,) float32, MW, positive charges; None leaves all idle
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """Set-points of the units in use alone, in joint order."""
 
     redispatch: np.ndarray  #: MW, wanted increment of actual_dispatch
     cap: np.ndarray  #: ratio of pmax
     power: np.ndarray  #: MW, positive charges
+
+
+class StorageLimits(NamedTuple):
+    """What storages can do, (n_storage,) each."""
+
+    absorb: np.ndarray  #: MW, largest charging power
+    produce: np.ndarray  #: MW, largest discharging power
+    e_max: np.ndarray  #: MWh
+    e_min: np.ndarray  #: MWh
+    charge_rate: np.ndarray  #: MW of charging that fill a MWh in a step
+    discharge_rate: np.ndarray  #: MW of discharging that empty a MWh in a step
 
 
 class ActionMap:
@@ -106,17 +119,20 @@ class ActionMap:
         self.curtail_step = float(curtail_step)
         self.pmax, self.pmin = cls.gen_pmax.astype(float), cls.gen_pmin.astype(float)
         self.ramp_up, self.ramp_down = cls.gen_max_ramp_up.astype(float), cls.gen_max_ramp_down.astype(float)
-        span = self.pmax - self.pmin
-        self._ceiling = self.pmax - np.minimum(HEADROOM_STEPS * self.ramp_up, MAX_HEADROOM_SHARE * span)
-        self._floor = self.pmin + np.minimum(HEADROOM_STEPS * self.ramp_down, MAX_HEADROOM_SHARE * span)
-        self._max_target = RAMP_SHARE * span
+        self._floor, self._ceiling = operating_range(self.pmin, self.pmax, self.ramp_up, self.ramp_down)
+        self._max_target = RAMP_SHARE * (self.pmax - self.pmin)
         self._weight = 1.0 / np.maximum(self.ramp_up + self.ramp_down, 1e-6)
         self._inverse_pmax = 1.0 / np.maximum(self.pmax, 1e-6)
         self.max_absorb, self.max_produce = cls.storage_max_p_absorb.astype(float), cls.storage_max_p_prod.astype(float)
         hours = float(grid.delta_time_seconds) / 3600.0
-        self._e_max, self._e_min = cls.storage_Emax.astype(float), cls.storage_Emin.astype(float)
-        self._charge_rate = 1.0 / (hours * cls.storage_charging_efficiency.astype(float))
-        self._discharge_rate = cls.storage_discharging_efficiency.astype(float) / hours
+        self.storage_limits = StorageLimits(
+            self.max_absorb,
+            self.max_produce,
+            cls.storage_Emax.astype(float),
+            cls.storage_Emin.astype(float),
+            1.0 / (hours * cls.storage_charging_efficiency.astype(float)),
+            cls.storage_discharging_efficiency.astype(float) / hours,
+        )
 
         empty = np.zeros(0, dtype=np.int64)
         units = [
@@ -222,8 +238,8 @@ class ActionMap:
         """What a joint action (sum m_i,) in [-1, 1] comes to: ``decode``, ``feasible`` and ``orders`` in one."""
         return self._order(self._allow(self._decode(vector, grid_obs), grid_obs), grid_obs)
 
-    def _decode(self, vector: np.ndarray, grid_obs: Any) -> _Plan:
-        plan = _Plan(np.empty(len(self._red)), np.empty(len(self._cur)), np.empty(len(self._sto)))
+    def _decode(self, vector: np.ndarray, grid_obs: Any) -> Plan:
+        plan = Plan(np.empty(len(self._red)), np.empty(len(self._cur)), np.empty(len(self._sto)))
         _kernels.decode(
             vector,
             *(self._red_at, self._cur_at, self._sto_at, self._red, self._cur),
@@ -234,13 +250,13 @@ class ActionMap:
         )
         return plan
 
-    def _spread(self, plan: _Plan) -> Setpoints:
+    def _spread(self, plan: Plan) -> Setpoints:
         setpoints = self.idle()
         setpoints.redispatch[self._red], setpoints.curtail[self._cur], setpoints.storage[self._sto] = plan
         return setpoints
 
-    def _gather(self, setpoints: Setpoints) -> _Plan:
-        return _Plan(setpoints.redispatch[self._red], setpoints.curtail[self._cur], setpoints.storage[self._sto])
+    def _gather(self, setpoints: Setpoints) -> Plan:
+        return Plan(setpoints.redispatch[self._red], setpoints.curtail[self._cur], setpoints.storage[self._sto])
 
     def encode(self, setpoints: Setpoints, grid_obs: Any) -> dict[str, np.ndarray]:
         """Set-points to normalised actions, float32: ``decode`` gives them back; what is out of reach is clipped.
@@ -274,7 +290,7 @@ class ActionMap:
         """
         return self._spread(self._allow(self._gather(setpoints), grid_obs))
 
-    def _allow(self, plan: _Plan, grid_obs: Any) -> _Plan:
+    def _allow(self, plan: Plan, grid_obs: Any) -> Plan:
         """``feasible``, in place."""
         _kernels.allow(
             *plan,
@@ -302,7 +318,7 @@ class ActionMap:
         """
         return self._order(self._gather(setpoints), grid_obs)
 
-    def _order(self, plan: _Plan, grid_obs: Any) -> Orders:
+    def _order(self, plan: Plan, grid_obs: Any) -> Orders:
         redispatch = np.zeros(self._n_gen, dtype=np.float32)
         curtail = np.full(self._n_gen, -1.0, dtype=np.float32)
         storage = np.zeros(self._n_storage, dtype=np.float32)
@@ -338,18 +354,40 @@ class ActionMap:
             dispatch: (n_gen,) MW, ``actual_dispatch``.
         """
         up, down = RAMP_SHARE * self.ramp_up, RAMP_SHARE * self.ramp_down
-        return _box(scheduled, dispatch, self._ceiling, self._floor, up, down)
+        return ramp_box(scheduled, dispatch, self._ceiling, self._floor, up, down)
 
     def storage_box(self, grid_obs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest power of each storage in this step, MW, each (n_storage,): power limits and energy."""
-        charge = grid_obs.storage_charge.astype(float)
-        connected = grid_obs.storage_bus >= 1  # power on a disconnected storage is illegal
-        most = np.minimum(self.max_absorb, np.maximum(self._e_max - charge, 0.0) * self._charge_rate)
-        least = -np.minimum(self.max_produce, np.maximum(charge - self._e_min, 0.0) * self._discharge_rate)
-        return np.where(connected, least, 0.0), np.where(connected, most, 0.0)
+        connected = grid_obs.storage_bus >= 1
+        return storage_box(grid_obs.storage_charge.astype(float), connected, *self.storage_limits)
 
 
-def _box(
+def operating_range(
+    pmin: np.ndarray, pmax: np.ndarray, ramp_up: np.ndarray, ramp_down: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest output of redispatched units, MW: pmin and pmax less the headroom."""
+    most = MAX_HEADROOM_SHARE * (pmax - pmin)
+    return pmin + np.minimum(HEADROOM_STEPS * ramp_down, most), pmax - np.minimum(HEADROOM_STEPS * ramp_up, most)
+
+
+def storage_box(
+    charge: np.ndarray,
+    connected: np.ndarray,
+    absorb: np.ndarray,
+    produce: np.ndarray,
+    e_max: np.ndarray,
+    e_min: np.ndarray,
+    charge_rate: np.ndarray,
+    discharge_rate: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest power of storages in a step, MW; for the limits see `ActionMap.storage_limits`."""
+    most = np.minimum(absorb, np.maximum(e_max - charge, 0.0) * charge_rate)
+    least = -np.minimum(produce, np.maximum(charge - e_min, 0.0) * discharge_rate)
+    # power on a disconnected storage is illegal
+    return np.where(connected, least, 0.0), np.where(connected, most, 0.0)
+
+
+def ramp_box(
     scheduled: np.ndarray,
     dispatch: np.ndarray,
     ceiling: np.ndarray,
@@ -357,6 +395,7 @@ def _box(
     up: np.ndarray,
     down: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest increment of units' dispatch in a step, MW, see `ActionMap.ramp_box`."""
     room_up = np.maximum(ceiling - scheduled, -np.maximum(dispatch, 0.0))
     room_down = np.maximum(scheduled - floor, -np.maximum(-dispatch, 0.0))
     return clip(-room_down, -down, up), clip(room_up, -down, up)

@@ -13,6 +13,7 @@ OBSERVABILITY = ("local", "border", "global")
 ACTION_KINDS = ("redispatch", "curtail", "storage")
 BALANCES = ("auto", "zone", "grid")
 SOLVERS = ("slsqp", "direct")
+SAFETY_LEVELS = ("none", "units", "lines")
 SOURCES = ("bundled", "folder", "generated", "downloaded")
 SPLITS = ("train", "test", "all")
 
@@ -37,6 +38,16 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "max_steps": 287,  # steps of an episode (a day of 5-minute steps), fewer where the series ends
     "idle_threshold": None,  # highest line loading below which the agents' actions are not asked for; None asks always
     "redispatch_solver": "slsqp",  # balances the dispatch in Grid2Op's step: slsqp, its own, or direct, exact and fast
+    "safety": {
+        # what every zone's action is projected onto before it is sent: none, what its units allow, or that and the
+        # limits of its lines (docs/safety.md). The other keys are what the lines' limits are guaranteed under.
+        "level": "none",
+        "load": 0.01,  # largest change of a load in a step, share of its reference
+        "renewable": 0.02,  # largest change of a renewable's available power in a step, share of pmax
+        "schedule": 0.3,  # largest change of a generator's schedule in a step, share of its ramp
+        "others": 1.0,  # share of their ramps and powers that the other zones use in a step
+        "loading": 1.0,  # share of the thermal limits that lines are kept within
+    },
     "fast_step": True,  # steps without what zones do not use of Grid2Op's; false: every step through Grid2Op's own
     "auto_reconnect": True,  # close one line a step as soon as that is legal
     "scenarios": {
@@ -146,6 +157,7 @@ def _hint(path: str, value: Any) -> str:
         "observability": OBSERVABILITY,
         "balance": BALANCES,
         "redispatch_solver": SOLVERS,
+        "safety.level": SAFETY_LEVELS,
         "scenarios.source": SOURCES,
         "scenarios.split": SPLITS,
     }.get(path)
@@ -159,6 +171,7 @@ def _hint(path: str, value: Any) -> str:
 
 
 _WEIGHT = (_number(0.0), "a weight of at least 0")
+_SHARE = (_number(0.0), "a share of at least 0")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "grid": (lambda value: isinstance(value, str) and bool(value), "the name or the folder of a grid"),
     "zones": (_is_zones, "None, a number of zones or a list of lists of substations"),
@@ -175,6 +188,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_steps": (_integer(1), "a whole number of at least 1"),
     "idle_threshold": (lambda value: value is None or _number(0.0)(value), "None or a line loading of at least 0"),
     "redispatch_solver": (_one_of(SOLVERS), f"one of {list(SOLVERS)}"),
+    "safety.level": (_one_of(SAFETY_LEVELS), f"one of {list(SAFETY_LEVELS)}"),
+    "safety.load": _SHARE,
+    "safety.renewable": _SHARE,
+    "safety.schedule": _SHARE,
+    "safety.others": _SHARE,
+    "safety.loading": (_number(0.0, open_low=True), "a share above 0"),
     "fast_step": (lambda value: isinstance(value, bool), "true or false"),
     "auto_reconnect": (lambda value: isinstance(value, bool), "true or false"),
     "scenarios.source": (_one_of(SOURCES), f"one of {list(SOURCES)}"),

@@ -16,9 +16,11 @@ from grid2op_zones.action import ActionMap
 from grid2op_zones.config import check_env_config
 from grid2op_zones.fast_step import GridStepper
 from grid2op_zones.grid_state import GridState
-from grid2op_zones.observation import BOUND, ZoneObserver
+from grid2op_zones.observation import ZoneObserver
 from grid2op_zones.reward import COMPONENTS, CompositeReward
+from grid2op_zones.safety.joint import JointProjection, Projected
 from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator, series_played
+from grid2op_zones.view import BOUND
 from grid2op_zones.zones import grid_name, make_zones
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ MAX_STARTS = 20
 
 #: Draws after which a given start is replaced by another one of its series.
 GIVEN_STARTS = 10
+
+#: What ``episode_metrics`` counts of the projection, where there is one.
+PROJECTION_METRICS = ("projection_distance", "projected_steps", "unguaranteed_steps")
+
+#: Distance, in steps of the units, from which an action counts as moved by the projection.
+MOVED = 1e-3
 
 #: What names or texts of Grid2Op's exceptions, in this order, make ``end_reason`` say. Cascades of overloads end in the
 #: second.
@@ -89,6 +97,11 @@ class ZonedGridEnv(MultiAgentEnv):
         self.observer = ZoneObserver(
             self.simulator, self.zones, self.config["observability"], references.loads, references.maintainable
         )
+        self.projection: JointProjection | None = None
+        if self.config["safety"]["level"] != "none":
+            self.projection = JointProjection(
+                self.simulator, self.zones, self.action_map, self.observer, self.config, references.loads
+            )
         self._reward = CompositeReward(self.simulator, self.config["reward"], float(references.loads.sum()))
         scenarios = self.config["scenarios"]
         self.scenarios = make_scenarios(self.simulator, self.config)
@@ -228,7 +241,8 @@ class ZonedGridEnv(MultiAgentEnv):
         self._stepper.begin()
         self._steps = 0
         self._running = True
-        self._sums = dict.fromkeys(("score", *COMPONENTS, "overload_steps", "illegal_actions"), 0.0)
+        counted = ("overload_steps", "illegal_actions", *(PROJECTION_METRICS if self.projection is not None else ()))
+        self._sums = dict.fromkeys(("score", *COMPONENTS, *counted), 0.0)
         info = self._info(self._reward.components(self.grid_state), idle=False)
         source = self.config["scenarios"]["source"]
         info["scenario"] = f"{source}/{series_played(self.simulator)} row {self._episode.start}"
@@ -239,7 +253,11 @@ class ZonedGridEnv(MultiAgentEnv):
         state, action_map = self.grid_state, self.action_map
         threshold = self.config["idle_threshold"]
         idle = threshold is not None and float(state.rho.max()) < threshold
-        if idle:
+        projected = None
+        if self.projection is not None:
+            projected = self.projection.project(None if idle else action, state)
+            orders = projected.orders
+        elif idle:
             orders = action_map.orders(action_map.feasible(action_map.idle(), state), state)
         else:
             orders = action_map.plan(action, state)
@@ -255,11 +273,22 @@ class ZonedGridEnv(MultiAgentEnv):
         sums["score"] += reward
         sums["overload_steps"] += float(info["rho_max"] > 1.0)
         sums["illegal_actions"] += float(outcome.refused)
+        if projected is not None:
+            info["projection"] = self._projection_info(projected)
         if over:
             self._running = False
             info["end_reason"] = _end_reason(outcome.errors) if outcome.failed else self._truncation_reason()
             info["episode_metrics"] = self._metrics(survived=not outcome.failed)
         return reward, outcome.failed, over and not outcome.failed, info
+
+    def _projection_info(self, projected: Projected) -> dict[str, Any]:
+        distance = max(one.distance for one in projected.certificates)
+        slack = max(one.slack for one in projected.certificates)
+        sums = self._sums
+        sums["projection_distance"] += distance
+        sums["projected_steps"] += float(distance > MOVED)
+        sums["unguaranteed_steps"] += float(not slack <= 0.0)
+        return {"action": projected.action, "distance": distance, "slack": slack}
 
     def _start_episode(self, series: int | None, start: int | None) -> None:
         """Set the episode and its first observation.
@@ -323,6 +352,8 @@ class ZonedGridEnv(MultiAgentEnv):
         metrics = {"survived": float(survived), **self._sums}
         for name in ("score", *COMPONENTS):
             metrics[name] /= self._episode.steps
+        if self.projection is not None:
+            metrics["projection_distance"] /= self._steps
         return metrics
 
 

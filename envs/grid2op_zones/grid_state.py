@@ -29,7 +29,7 @@ class GridState:
     def __init__(self, simulator: Any) -> None:
         self._simulator, self._backend, self._dispatch = simulator, simulator.backend, simulator._dispatch_state
         cls = type(simulator)
-        self._storage_pos = cls.storage_pos_topo_vect
+        self._storage_pos, self._gen_pos = cls.storage_pos_topo_vect, cls.gen_pos_topo_vect
         self._flows = np.empty((4, cls.n_line), np.float32)
         self.p_or, self.q_or, self.v_or, self.a_or = self._flows
         self.gen_p, self.load_p = np.empty(cls.n_gen, np.float32), np.empty(cls.n_load, np.float32)
@@ -124,6 +124,11 @@ class GridState:
     def storage_bus(self) -> np.ndarray:
         """(n_storage,) busbar, -1 where disconnected."""
         return self._backend.topo_vect[self._storage_pos]
+
+    @property
+    def gen_bus(self) -> np.ndarray:
+        """(n_gen,) busbar, -1 where disconnected."""
+        return self._backend.topo_vect[self._gen_pos]
 
     # Time ------------------------------------------------------------------------------------------------------
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grid2op_zones import _kernels
-from grid2op_zones.zones import Zone
+from grid2op_zones.view import CONSTANTS, References, calendar
 
-#: Observations are clipped to this range.
-BOUND = 10.0
-
-#: Loading from which a line's excess counts. What dispatch has to do follows from the excess almost linearly, with the
-#: flow's sign. From ``rho`` and ``flow`` alone a network has to find that bend anew for every line.
-EXCESS_FROM = 0.85
-
-#: Steps before a planned maintenance from which a line's maintenance component rises from 0 to 1 (4 hours).
-MAINTENANCE_HORIZON = 48
-
-#: Steps of cooldown that count in full for a disconnected line (1 hour).
-COOLDOWN_HORIZON = 12
+if TYPE_CHECKING:
+    from grid2op_zones.zones import Zone
 
 LINE_FEATURES = ("rho", "excess", "flow", "state")
 UNIT_FEATURES = ("output", "dispatch", "lag", "room_up", "room_down")
@@ -57,25 +46,33 @@ class ZoneObserver:
         observability: ``local``, ``border`` or ``global``.
         load_reference: Size of each load, MW, (n_load,).
         maintainable: Lines that may be maintained, boolean (n_line,).
+
+    Attributes:
+        elements: For each zone the ids of what it sees, own ones first, by kind: "line", "generator", "load", "storage".
     """
 
     def __init__(
         self, grid: Any, zones: Sequence[Zone], observability: str, load_reference: np.ndarray, maintainable: np.ndarray
     ) -> None:
         cls = type(grid)
-        self._red, self._cur = np.flatnonzero(cls.gen_redispatchable), np.flatnonzero(cls.gen_renewable)
-        self._maintainable = np.flatnonzero(maintainable)
+        red = np.flatnonzero(cls.gen_redispatchable)
         limit_mw = np.sqrt(3.0) * nominal_voltage(grid) * grid.get_thermal_limit().astype(float) / 1000.0
-        self._per_limit = 1.0 / np.maximum(limit_mw, 1e-6)
-        self._per_overflow = 1.0 / max(int(grid.parameters.NB_TIMESTEP_OVERFLOW_ALLOWED), 1)
-        self._pmax, self._pmin = cls.gen_pmax[self._red].astype(float), cls.gen_pmin[self._red].astype(float)
-        self._per_pmax = 1.0 / np.maximum(cls.gen_pmax.astype(float), 1e-6)
-        self._per_up = 1.0 / np.maximum(cls.gen_max_ramp_up[self._red].astype(float), 1e-6)
-        self._per_down = 1.0 / np.maximum(cls.gen_max_ramp_down[self._red].astype(float), 1e-6)
-        self._per_load = 1.0 / np.maximum(np.abs(load_reference), 1.0)
-        self._per_energy = 1.0 / np.maximum(cls.storage_Emax.astype(float), 1e-6)
         power = np.maximum(cls.storage_max_p_absorb, cls.storage_max_p_prod).astype(float)
-        self._per_power = 1.0 / np.maximum(power, 1e-6)
+        self.references = References(
+            per_limit=1.0 / np.maximum(limit_mw, 1e-6),
+            maintainable=np.flatnonzero(maintainable),
+            redispatchable=red,
+            curtailable=np.flatnonzero(cls.gen_renewable),
+            pmax=cls.gen_pmax[red].astype(float),
+            pmin=cls.gen_pmin[red].astype(float),
+            per_pmax=1.0 / np.maximum(cls.gen_pmax.astype(float), 1e-6),
+            per_up=1.0 / np.maximum(cls.gen_max_ramp_up[red].astype(float), 1e-6),
+            per_down=1.0 / np.maximum(cls.gen_max_ramp_down[red].astype(float), 1e-6),
+            per_load=1.0 / np.maximum(np.abs(load_reference), 1.0),
+            per_energy=1.0 / np.maximum(cls.storage_Emax.astype(float), 1e-6),
+            per_power=1.0 / np.maximum(power, 1e-6),
+            per_overflow=1.0 / max(int(grid.parameters.NB_TIMESTEP_OVERFLOW_ALLOWED), 1),
+        )
 
         blocks = self._blocks(cls)
         sizes = [len(ids) for _, _, ids in blocks]
@@ -84,16 +81,18 @@ class ZoneObserver:
             [f"{feature}[{name}]" if name else feature for feature, names, _ in blocks for name in names]
         )
         self._picks: dict[str, np.ndarray] = {}
+        self.elements: dict[str, dict[str, np.ndarray]] = {}
         for zone in zones:
             seen = self._seen(zone, observability, cls)
             own = self._elements(zone.substations, cls)
+            # own elements first
+            ordered = {kind: ids[np.argsort(~np.isin(ids, own[kind]), kind="stable")] for kind, ids in seen.items()}
+            self.elements[zone.name] = ordered
             picks = []
             for (feature, _, ids), offset in zip(blocks, offsets, strict=False):
                 kind = _kind(feature)
-                at = np.arange(len(ids)) if kind == "calendar" else np.flatnonzero(np.isin(ids, seen[kind]))
-                if kind != "calendar":  # own elements first
-                    at = at[np.argsort(~np.isin(ids[at], own[kind]), kind="stable")]
-                picks.append(offset + at)
+                wanted = ids if kind == "calendar" else ordered[kind][np.isin(ordered[kind], ids)]
+                picks.append(offset + np.searchsorted(ids, wanted))
             self._picks[zone.name] = np.concatenate(picks)
         self._joint_picks = np.concatenate(list(self._picks.values()))
         self._splits = np.cumsum([len(picks) for picks in self._picks.values()])[:-1]
@@ -116,21 +115,19 @@ class ZoneObserver:
 
     def write(self, grid_obs: Any, out: np.ndarray) -> None:
         """Writes the zones' observations side by side into ``out``, (sum d_i,) float32."""
-        obs, now = grid_obs, grid_obs.get_time_stamp()
-        day = 2.0 * np.pi * (now.hour + now.minute / 60.0) / 24.0
-        week = (2.0 * np.pi * now.weekday() + day) / 7.0
-        self._calendar[:] = math.sin(day), math.cos(day), math.sin(week), math.cos(week)
+        obs, r = grid_obs, self.references
+        calendar(obs.get_time_stamp(), self._calendar)
         # all features of all elements, in the order of _blocks, and of these what each zone sees
         _kernels.observe(
             *(out, self._joint_picks, self._everything),
-            *(obs.rho, obs.p_or, self._per_limit, obs.line_status, obs.timestep_overflow),
-            *(obs.time_before_cooldown_line, self._maintainable, obs.time_next_maintenance),
-            *(self._red, self._cur, obs.gen_p, obs.actual_dispatch, obs.target_dispatch),
+            *(obs.rho, obs.p_or, r.per_limit, obs.line_status, obs.timestep_overflow),
+            *(obs.time_before_cooldown_line, r.maintainable, obs.time_next_maintenance),
+            *(r.redispatchable, r.curtailable, obs.gen_p, obs.actual_dispatch, obs.target_dispatch),
             *(obs.gen_p_before_curtail, obs.curtailment_limit),
-            *(self._pmax, self._pmin, self._per_pmax, self._per_up, self._per_down),
-            *(obs.load_p, self._per_load, obs.storage_charge, self._per_energy, obs.storage_power, self._per_power),
+            *(r.pmax, r.pmin, r.per_pmax, r.per_up, r.per_down),
+            *(obs.load_p, r.per_load, obs.storage_charge, r.per_energy, obs.storage_power, r.per_power),
             self._calendar,
-            *(self._per_overflow, EXCESS_FROM, float(COOLDOWN_HORIZON), float(MAINTENANCE_HORIZON), BOUND),
+            *(r.per_overflow, *CONSTANTS),
         )
 
     def blank(self) -> dict[str, np.ndarray]:
@@ -141,9 +138,9 @@ class ZoneObserver:
         """(feature, element names, element ids) of each block of ``_everything``."""
         tables: list[tuple[Sequence[str], np.ndarray, np.ndarray]] = [
             (LINE_FEATURES, cls.name_line, np.arange(cls.n_line)),
-            (("maintenance",), cls.name_line, self._maintainable),
-            (UNIT_FEATURES, cls.name_gen, self._red),
-            (RENEWABLE_FEATURES, cls.name_gen, self._cur),
+            (("maintenance",), cls.name_line, self.references.maintainable),
+            (UNIT_FEATURES, cls.name_gen, self.references.redispatchable),
+            (RENEWABLE_FEATURES, cls.name_gen, self.references.curtailable),
             (("load",), cls.name_load, np.arange(cls.n_load)),
             (STORAGE_FEATURES, cls.name_storage, np.arange(cls.n_storage)),
         ]

@@ -12,8 +12,6 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 
 def line_susceptance(simulator: Any) -> np.ndarray:
@@ -89,27 +87,40 @@ class LinearFlow:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        matrix = self._compute(line_status)
+        matrix = power_transfer(np.where(line_status, self._b, 0.0), self._start, self._end, self._n_sub)
         self.computed += 1
         self._cache[key] = matrix
         if len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return matrix
 
-    def _compute(self, line_status: np.ndarray) -> np.ndarray | None:
-        n, i, j = self._n_sub, self._start, self._end
-        b = np.where(line_status, self._b, 0.0)
-        on = b > 0.0
-        graph = coo_matrix((b[on], (i[on], j[on])), shape=(n, n))
-        if connected_components(graph, directed=False, return_labels=False) > 1:
-            return None
-        laplacian = np.zeros((n, n))
-        np.add.at(laplacian, (i, i), b)
-        np.add.at(laplacian, (j, j), b)
-        np.add.at(laplacian, (i, j), -b)
-        np.add.at(laplacian, (j, i), -b)
-        # a constant added to every entry makes the matrix regular, shifts all angles alike and so cancels in the flows
-        angles = np.linalg.inv(laplacian + b.mean() / n)
-        matrix = b[:, None] * (angles[i] - angles[j])
-        matrix.setflags(write=False)
-        return matrix
+
+def power_transfer(b: np.ndarray, start: np.ndarray, end: np.ndarray, n_sub: int) -> np.ndarray | None:
+    """PTDF (n_line, n_sub) of lines with susceptances b, 0 where open, between substations start and end.
+
+    See `LinearFlow.ptdf`; None where the lines leave islands.
+    """
+    if not _connected(start[b > 0.0], end[b > 0.0], n_sub):
+        return None
+    laplacian = np.zeros((n_sub, n_sub))
+    np.add.at(laplacian, (start, start), b)
+    np.add.at(laplacian, (end, end), b)
+    np.add.at(laplacian, (start, end), -b)
+    np.add.at(laplacian, (end, start), -b)
+    # a constant added to every entry makes the matrix regular, shifts all angles alike and so cancels in the flows
+    angles = np.linalg.inv(laplacian + b.mean() / n_sub)
+    matrix = b[:, None] * (angles[start] - angles[end])
+    matrix.setflags(write=False)
+    return matrix
+
+
+def _connected(start: np.ndarray, end: np.ndarray, n_sub: int) -> bool:
+    reached = np.zeros(n_sub, dtype=bool)
+    reached[0] = True
+    count = 1
+    while True:
+        touched = reached[start] | reached[end]
+        reached[start[touched]] = reached[end[touched]] = True
+        if reached.sum() == count:
+            return count == n_sub
+        count = int(reached.sum())

@@ -6,72 +6,12 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 
-import daqp
 import numpy as np
 
 from grid2op_zones.area import IN_USE_MW, Area, Snapshot
+from grid2op_zones.program import QuadraticProgram, SolverError
 
 logger = logging.getLogger(__name__)
-
-EQUAL, SOFT = 5, 8  # DAQP's codes for kinds of constraints
-
-
-class SolverError(RuntimeError):
-    """The solver found no optimum; the message holds its exit flag and the size of the program."""
-
-
-@dataclass(frozen=True)
-class QuadraticProgram:
-    """Minimise sum_u (h_u x_u^2 / 2 + f_u x_u) + price / 2 sum_l s_l^2.
-
-    Subject to `lower <= x <= upper`, `equal @ x == total` and `row_lower - s <= rows @ x <= row_upper + s`. The slacks
-    s leave the program feasible whatever the lines carry; their squares press the worst line first.
-
-    Attributes:
-        hessian: (n,) h > 0, a diagonal.
-        linear: (n,) f.
-        lower, upper: (n,) bounds, `lower <= upper`.
-        equal, total: (k, n) and (k,), k may be 0. Must be feasible within the bounds.
-        rows, row_lower, row_upper: (m, n), (m,) and (m,), m may be 0. Rows of zeros are left out: nothing moves them.
-        price: Weight of the squared slacks, > 0.
-    """
-
-    hessian: np.ndarray
-    linear: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    equal: np.ndarray
-    total: np.ndarray
-    rows: np.ndarray
-    row_lower: np.ndarray
-    row_upper: np.ndarray
-    price: float
-
-    def solve(self) -> np.ndarray:
-        """The optimum x, (n,), by DAQP's dual active-set method (Arnström, Bemporad and Axehill, 2022).
-
-        Raises:
-            SolverError: None was found within the solver's tolerances and iterations.
-        """
-        # in units that make the Hessian 1 the solver's tolerances do not depend on MW and prices
-        scale = 1.0 / np.sqrt(self.hessian)
-        kept = np.abs(self.rows).max(axis=1, initial=0.0) > 1e-9
-        rows = self.rows[kept] * scale
-        n, k, m = len(scale), len(self.equal), len(rows)
-        lower = np.concatenate([self.lower / scale, self.total, self.row_lower[kept]])
-        upper = np.concatenate([self.upper / scale, self.total, self.row_upper[kept]])
-        sense = np.repeat(np.array([0, EQUAL, SOFT], dtype=np.int32), [n, k, m])
-        softness = np.repeat([1.0, 1.0, 1.0 / self.price], [n, k, m])
-        model = daqp.Model()
-        flag, _ = model.setup(
-            np.eye(n), self.linear * scale, np.vstack([self.equal * scale, rows]), upper, lower, sense
-        )
-        if flag >= 0:
-            model.soft_weights(rho_l=softness, rho_u=softness)
-            x, _, flag, _ = model.solve()
-        if flag < 1:
-            raise SolverError(f"DAQP exit flag {flag} on a program of {n} variables, {k} equalities, {m} line limits")
-        return np.clip(x * scale, self.lower, self.upper)
 
 
 @dataclass(frozen=True)
@@ -117,7 +57,7 @@ class QPDispatcher:
         if self.area.size == 0 or (quiet and not (np.abs(self.area.displaced(snapshot)) > IN_USE_MW).any()):
             return None
         try:
-            return self.program(snapshot).solve()
+            return self.program(snapshot).solve().x
         except SolverError as error:
             logger.warning("%s: dispatch held, %s", self.area.name, error)
             self.counts["solver_failed"] += 1

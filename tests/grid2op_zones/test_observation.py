@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from grid2op_zones import ZonedGridEnv
-from grid2op_zones.observation import BOUND, LINE_FEATURES, ZoneObserver
+from grid2op_zones.observation import LINE_FEATURES, ZoneObserver
+from grid2op_zones.view import BOUND
 from grid2op_zones.simulator import grid_references
 
 READ = [

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 from grid2op_zones.area import Snapshot, make_areas
 from grid2op_zones.env import ZonedGridEnv
 from grid2op_zones.ptdf import LinearFlow
-from grid2op_zones.qp import QPDispatcher, QPSettings, QuadraticProgram, SolverError
+from grid2op_zones.program import QuadraticProgram, SolverError
+from grid2op_zones.qp import QPDispatcher, QPSettings
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,13 @@ def test_hand_computed_optimum():
         row_upper=np.array([9.0, 9.0]),
         price=6.0,
     )
-    np.testing.assert_allclose(qp.solve(), [0.4, -0.4], atol=1e-9)
+    np.testing.assert_allclose(qp.solve().x, [0.4, -0.4], atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_agrees_with_an_independent_solver(seed):
     qp = program(np.random.default_rng(seed), n=12, m=8)
-    x = qp.solve()
+    x = qp.solve().x
     scale = 1e3  # SLSQP stops by an absolute tolerance
     other = minimize(
         lambda x: scale * objective(qp, x),
@@ -92,7 +93,7 @@ def test_robust_where_the_balance_takes_all_the_room(seed):
     lower, upper = np.where(rng.random(n) < 0.3, 0.0, qp.lower), np.where(rng.random(n) < 0.5, 0.0, qp.upper)
     total = np.array([groups[0] @ lower, 0.0, groups[2] @ upper])
     qp = replace(qp, hessian=1e3 * qp.hessian, lower=lower, upper=upper, equal=groups, total=total)
-    x = qp.solve()
+    x = qp.solve().x
     np.testing.assert_allclose(groups @ x, total, atol=1e-4)
     np.testing.assert_allclose(x[groups[0] > 0], lower[groups[0] > 0], atol=1e-4)
 

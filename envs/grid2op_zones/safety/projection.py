@@ -1,0 +1,240 @@
+"""The safety projection: a zone's proposed action to the nearest one that its units allow and its lines can bear.
+
+docs/safety.md states and proves what holds of the result. Three steps, each taken only where the one before does not
+do: the nearest point that the units allow, in closed form; the nearest one that also keeps the lines within their
+limits, by a quadratic program; and where there is none, the one with the least priced violation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from grid2op_zones.action import Plan
+from grid2op_zones.measurement import Measurement
+from grid2op_zones.program import InfeasibleError, QuadraticProgram, SolverError
+from grid2op_zones.safety.devices import Room, ZoneOrders, ZoneUnits
+from grid2op_zones.safety.lines import Bounds, LineModel, ZoneLines
+
+#: Price of squared violations (shares of the lines' limits) against squared distance, where limits cannot be kept.
+PRICE = 1e6
+
+#: Share of a limit that the program stays below it, more than the solver's tolerance.
+TOLERANCE = 1e-5
+
+#: Why another change than the policy's is what the result is nearest to.
+NOT_FINITE = "the policy gave no finite action"
+LATE = "the policy was late"
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """One projection: what is done, and what it rests on. Arrays of n are in the order of the zone's units.
+
+    Attributes:
+        action: (m,) float32 in [-1, 1], the executed action in the policy's terms.
+        plan: The executed set-points.
+        orders: What Grid2Op is told.
+        change: (n,) MW, the executed changes of the units' injections.
+        distance: Euclidean distance from what was proposed, in steps of the units (`ZoneUnits.scale`).
+        slack_mw: (L,) MW by which the worst case exceeds each line's limit; 0 where the limit is guaranteed.
+        slack: The largest of `slack_mw` as a share of its line's limit; NaN where lines are not in the projection.
+        margin_mw: (L,) MW that others may add to each line at worst.
+        limit_mw: (L,) MW, the lines' limits; inf for open ones.
+        worst_mw: (L,) MW, the largest flow on each line that the assumptions allow.
+        room: The units' own limits.
+        bounds: What the guarantee assumes; None where lines are not in the projection.
+        how: "closed form", "program", or "least violation".
+        fallback: Why the policy's action was not taken up at all; None where it was.
+        names: The units' names.
+        lines: The lines' names.
+    """
+
+    action: np.ndarray
+    plan: Plan
+    orders: ZoneOrders
+    change: np.ndarray
+    distance: float
+    slack_mw: np.ndarray
+    slack: float
+    margin_mw: np.ndarray
+    limit_mw: np.ndarray
+    worst_mw: np.ndarray
+    room: Room
+    bounds: Bounds | None
+    how: str
+    fallback: str | None
+    names: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether every line of the zone stays within its limit under the assumptions."""
+        return self.slack == 0.0
+
+    @property
+    def active(self) -> list[str]:
+        """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, and "balance"."""
+        near = 1e-6 * np.maximum(1.0, np.abs(self.change))
+        found = [f"low {self.names[k]}" for k in np.flatnonzero(self.change - self.room.low <= near)]
+        found += [f"high {self.names[k]}" for k in np.flatnonzero(self.room.high - self.change <= near)]
+        full = self.worst_mw >= (1.0 - 3.0 * TOLERANCE) * self.limit_mw
+        found += [f"limit {self.lines[k]}" for k in np.flatnonzero(full)]
+        return [*found, "balance"] if np.isfinite(self.room.total) and self.room.total != 0.0 else found
+
+
+class _Result(NamedTuple):
+    change: np.ndarray
+    how: str
+
+
+class SafetyProjection:
+    """Projects one zone's actions.
+
+    Args:
+        units: Its units.
+        lines: Its lines; None leaves them out: units and balance only.
+        line_names: Names of the lines, for certificates.
+
+    Attributes:
+        failures: Programs that the solver did not solve, where the units' own limits alone were kept.
+    """
+
+    def __init__(self, units: ZoneUnits, lines: ZoneLines | None, line_names: tuple[str, ...] = ()) -> None:
+        self.units = units
+        self.lines = lines
+        self.failures = 0
+        self._line_names = line_names
+        self._start: np.ndarray | None = None
+        self._start_soft: np.ndarray | None = None
+        self._equal = np.ones((int(units.data.balanced), units.size))
+        self._hessian = 1.0 / units.scale**2
+
+    def project(self, action: np.ndarray | None, m: Measurement, fallback: str | None = None) -> Certificate:
+        """Projects an action (m,) in [-1, 1].
+
+        Args:
+            action: What the policy proposes; None where `fallback` says why it is not to be taken up.
+            m: The zone's measurements.
+            fallback: Hold and release in place of the action, for this reason.
+        """
+        units = self.units
+        if fallback is None and (action is None or not np.isfinite(action).all()):
+            fallback = NOT_FINITE
+        proposed = units.release(m) if fallback is not None or action is None else units.propose(action, m)
+        return self._certify(proposed, action if fallback is None else None, m, fallback)
+
+    def hold(self, m: Measurement) -> Certificate:
+        """Projects holding what there is."""
+        return self._certify(self.units.hold(m), None, m, None)
+
+    def _certify(
+        self, proposed: np.ndarray, action: np.ndarray | None, m: Measurement, fallback: str | None
+    ) -> Certificate:
+        units = self.units
+        room = units.room(m)
+        change, how = units.nearest(proposed, room), "closed form"
+        none = np.zeros(0)
+        slack_mw, slack, margin, limit, worst = none, float("nan"), none, none, none
+        bounds = None
+        if self.lines is not None:
+            bounds, count = self.lines.bounds, len(self.lines.data.lines)
+            limit = self.lines.limits(m)
+            model = self.lines.model(m.line_status[:count])
+            if model is not None:
+                flow, margin = m.p_or[:count].astype(float), model.margin
+                worst = np.abs(flow + model.effects @ change) + margin
+                if (worst > limit).any():
+                    change, how = self._within(proposed, change, room, model, flow, limit)
+                    worst = np.abs(flow + model.effects @ change) + margin
+                slack_mw = np.maximum(worst - limit, 0.0)
+                slack = float((slack_mw / limit).max(initial=0.0))
+        plan = units.plan(change, room, m)
+        moved = (change - proposed) / units.scale
+        executed = units.encode(change, room, m)
+        if action is not None:
+            executed[: units.size] = np.where(
+                np.abs(moved) <= 1e-9, np.clip(action[: units.size], -1.0, 1.0), executed[: units.size]
+            )
+        return Certificate(
+            action=executed,
+            plan=plan,
+            orders=units.orders(plan, m),
+            change=change,
+            distance=float(np.sqrt(moved @ moved)),
+            slack_mw=slack_mw,
+            slack=slack,
+            margin_mw=margin,
+            limit_mw=limit,
+            worst_mw=worst,
+            room=room,
+            bounds=bounds,
+            how=how,
+            fallback=fallback,
+            names=units.data.names,
+            lines=self._line_names,
+        )
+
+    def _within(
+        self,
+        proposed: np.ndarray,
+        allowed: np.ndarray,
+        room: Room,
+        model: LineModel,
+        flow: np.ndarray,
+        limit: np.ndarray,
+    ) -> _Result:
+        """The nearest changes to `proposed` within the lines' limits, or those of the least violation.
+
+        allowed: what the units allow, for where the solver fails.
+        """
+        try:
+            try:
+                program = self.program(proposed, room, model, flow, limit, price=None)
+                optimum = program.solve(self._start)
+                self._start, how = optimum.multipliers, "program"
+            except InfeasibleError:
+                program = self.program(proposed, room, model, flow, limit, price=PRICE)
+                optimum = program.solve(self._start_soft)
+                self._start_soft, how = optimum.multipliers, "least violation"
+        except SolverError:
+            self.failures += 1
+            self._start = self._start_soft = None
+            return _Result(allowed, "closed form")
+        # the solver keeps the balance to its tolerance only, this exactly
+        return _Result(self.units.nearest(optimum.x, room), how)
+
+    def program(
+        self,
+        proposed: np.ndarray,
+        room: Room,
+        model: LineModel,
+        flow: np.ndarray,
+        limit: np.ndarray,
+        price: float | None,
+    ) -> QuadraticProgram:
+        """The program of this step: changes nearest to `proposed`, lines' limits as shares of them.
+
+        Raises:
+            InfeasibleError: There is no price, and others alone may fill a line.
+        """
+        closed = np.isfinite(limit)
+        inverse = np.where(closed, 1.0 / np.where(closed, limit, 1.0), 0.0)
+        free = 1.0 - TOLERANCE - model.margin * inverse
+        if price is None and (free < 0.0).any():
+            raise InfeasibleError("others alone may fill a line")
+        free = np.maximum(free, 0.0)
+        return QuadraticProgram(
+            hessian=self._hessian,
+            linear=-self._hessian * proposed,
+            lower=room.low,
+            upper=room.high,
+            equal=self._equal,
+            total=np.full(len(self._equal), room.total),
+            rows=model.effects * inverse[:, None],
+            row_lower=-free - flow * inverse,
+            row_upper=free - flow * inverse,
+            price=price,
+        )
