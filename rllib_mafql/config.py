@@ -66,6 +66,7 @@ class MAFQLConfig(AlgorithmConfig):
     reward_bounds: tuple[float, float] | None
     offline_data_class: Any
     offline_cloned_policies: Sequence[str] | None
+    projected_cloning_distance: float | None
     torch_num_threads: int | None
 
     def __init__(self, algo_class: type | None = None):
@@ -110,6 +111,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.behavior_noise = 0.0        # noise of the behaviour policies
         self.behavior_fraction = 0.0     # share of later episodes still played by behaviour policies
         self.own_cloning_weight = 0.0  # weight in cloning of actions that no behaviour policy chose, 0 to 1
+        self.projected_cloning_distance = None  # clone own actions as executed if a projection moved them so far
         self.takeover_fraction = 0.0     # share of episodes that a behaviour policy takes over midway
         self.takeover_horizon = 100      # the step of the take-over is drawn from 1 to this
 
@@ -176,6 +178,7 @@ class MAFQLConfig(AlgorithmConfig):
         behavior_noise: float = _UNSET,
         behavior_fraction: float = _UNSET,
         own_cloning_weight: float = _UNSET,
+        projected_cloning_distance: float | None = _UNSET,
         takeover_fraction: float = _UNSET,
         takeover_horizon: int = _UNSET,
         calibrated: bool = _UNSET,
@@ -271,6 +274,8 @@ class MAFQLConfig(AlgorithmConfig):
         self._require("offline_cloned_policies", names, "None or a list of policies' names")
         fits = self.is_offline or self.warm_start_steps <= self.replay_capacity
         self._require("warm_start_steps", fits, f"at most replay_capacity ({self.replay_capacity})")
+        distance = self.projected_cloning_distance
+        self._require("projected_cloning_distance", distance is None or distance >= 0, "None or 0 or greater")
         temperature = self.advantage_temperature
         self._require("advantage_temperature", temperature is None or temperature > 0, "None or greater than 0")
         bounds = self.reward_bounds

@@ -122,7 +122,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.env = envs[0]
         self._boxes = checked_boxes(self.env)
         self._layout = Layout(self._boxes)
-        self._slots = [Slot(env, self._layout) for env in envs]
+        self._slots = [Slot(env, self._layout, self.config.projected_cloning_distance) for env in envs]
         if self.config.output and not self.config.in_evaluation:
             self._recorder = self._make_recorder()
         return_free_memory()

@@ -55,14 +55,19 @@ class Slot:
       (sum m_i,) in [-1, 1] in the order of `possible_agents`
 
     Both write the joint observation into `out` (sum d_i,) float32, and `info` is what `infos` holds for every agent.
+    Where `info["projection"]` tells what was executed in place of the action given (`action`, (sum m_i,) in [-1, 1])
+    and how far that is from it (`distance`), what was executed is kept.
 
     Args:
         env: a MultiAgentEnv.
         layout: of its joint arrays.
+        cloned_from: the learned policy's own steps that the environment moved at least so far are worth cloning as
+            executed; None: none are.
     """
 
-    def __init__(self, env: Any, layout: Layout):
+    def __init__(self, env: Any, layout: Layout, cloned_from: float | None = None):
         self.layout = layout
+        self._cloned_from = cloned_from
         self.failures = 0  # in a row
         self.replace_env(env)
 
@@ -139,7 +144,12 @@ class Slot:
         self.failures = 0
         self.running = not (terminated or truncated)
         if collect:
-            self._actions[at], self._rewards[at], self._behavior[at] = action, reward, self.imitable
+            imitable, projection = self.imitable, info.get("projection")
+            if projection is not None:
+                action = projection["action"]
+                if self.player is None and self._cloned_from is not None:
+                    imitable = projection["distance"] >= self._cloned_from
+            self._actions[at], self._rewards[at], self._behavior[at] = action, reward, imitable
             self._steps = at + 1
             if self.recorded is not None:
                 components = info.get("reward_components", {})

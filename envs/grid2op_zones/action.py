@@ -335,16 +335,7 @@ class ActionMap:
 
     def action(self, orders: Orders, reconnect: int | None = None) -> Any:
         """The Grid2Op action that sends ``orders`` and, if given, closes the line ``reconnect``."""
-        action = self._action_space()
-        if orders.redispatch.any():
-            action.redispatch = orders.redispatch
-        if orders.curtail is not None:
-            action.curtail = orders.curtail
-        if orders.storage is not None:
-            action.storage_p = orders.storage
-        if reconnect is not None:
-            action.line_set_status = [(int(reconnect), 1)]
-        return action
+        return grid2op_action(self._action_space, orders, reconnect)
 
     def ramp_box(self, scheduled: np.ndarray, dispatch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest increment of each unit's dispatch in this step, MW, each (n_gen,): ramps and headroom.
@@ -360,6 +351,20 @@ class ActionMap:
         """Lowest and highest power of each storage in this step, MW, each (n_storage,): power limits and energy."""
         connected = grid_obs.storage_bus >= 1
         return storage_box(grid_obs.storage_charge.astype(float), connected, *self.storage_limits)
+
+
+def grid2op_action(action_space: Any, orders: Orders, reconnect: int | None = None) -> Any:
+    """The Grid2Op action that sends ``orders`` and, if given, closes the line ``reconnect``."""
+    action = action_space()
+    if orders.redispatch.any():
+        action.redispatch = orders.redispatch
+    if orders.curtail is not None:
+        action.curtail = orders.curtail
+    if orders.storage is not None:
+        action.storage_p = orders.storage
+    if reconnect is not None:
+        action.line_set_status = [(int(reconnect), 1)]
+    return action
 
 
 def operating_range(

@@ -137,7 +137,7 @@ def measurement_of(elements: Elements, time: datetime, values: Mapping[str, Any]
 
 
 def check_measurement(elements: Elements, measurement: Measurement) -> None:
-    """Checks that a measurement is of these elements in this order, complete and finite.
+    """Checks that a measurement is of these elements in this order, and complete.
 
     Raises:
         MeasurementError: It is not; the first wrong quantity and element are named.
@@ -157,9 +157,19 @@ def check_measurement(elements: Elements, measurement: Measurement) -> None:
                 raise MeasurementError(f"{name}: expected {len(owners)} values, found shape {value.shape}")
             if value.dtype != dtype:
                 raise MeasurementError(f"{name}: expected {np.dtype(dtype)}, found {value.dtype}")
-            if dtype is np.float32 and not np.isfinite(value).all():
-                k = int(np.flatnonzero(~np.isfinite(value))[0])
-                raise MeasurementError(f"{name} of {owners[k]} is {value[k]}, not a number")
+
+
+def not_finite(measurement: Measurement) -> list[tuple[str, str, np.ndarray]]:
+    """What is not a number in a measurement: (kind, quantity, positions) of each quantity that has some."""
+    found = []
+    for kind, name in _FLOATS:
+        value = getattr(measurement, name)
+        if not np.isfinite(value).all():
+            found.append((kind, name, np.flatnonzero(~np.isfinite(value))))
+    return found
+
+
+_FLOATS = [(kind, name) for kind, names in QUANTITIES.items() for name, dtype in names.items() if dtype is np.float32]
 
 
 def _positions(kind: str, wanted: Sequence[str], order: Sequence[str]) -> np.ndarray:

@@ -48,7 +48,7 @@ class ZoneObserver:
         maintainable: Lines that may be maintained, boolean (n_line,).
 
     Attributes:
-        elements: For each zone the ids of what it sees, own ones first, by kind: "line", "generator", "load", "storage".
+        elements: For each zone the ids of what it sees, own ones first, by kind (line, generator, load, storage).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Policies outside of training: exported to ONNX and run by ONNX Runtime.
+"""Policies outside of training: exported to ONNX, and run zone by zone behind the safety projection.
 
 Importing this package imports neither Ray, torch, Grid2Op nor ONNX; each name imports what it needs when it is touched.
 """
@@ -9,12 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rllib_mafql.deploy.agent import MAFQLAgent
+    from rllib_mafql.deploy.controller import Decision, ZoneController
+    from rllib_mafql.deploy.export import export_checkpoint
     from rllib_mafql.deploy.session import Session
 
-__all__ = ["Session"]
+__all__ = ["Decision", "MAFQLAgent", "Session", "ZoneController", "export_checkpoint"]
 
 # Name -> the module of this package that it lives in.
-_HOMES = {"Session": "session"}
+_HOMES = {
+    "Decision": "controller",
+    "MAFQLAgent": "agent",
+    "Session": "session",
+    "ZoneController": "controller",
+    "export_checkpoint": "export",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rllib_mafql.deploy.package import EXPORT, read_export
 from rllib_mafql.evaluation.checkpoint import TEACHER, CheckpointInfo, read_checkpoint
-from rllib_mafql.evaluation.settings import agent_config, shared_config
+from rllib_mafql.evaluation.settings import DEFAULT_GRID, agent_config, shared_config
+from rllib_mafql.pretrained import PRETRAINED, pretrained_export
 
 EXECUTIONS = ("decentralized", "centralized")
 
@@ -32,23 +34,34 @@ class AgentSpec:
     Attributes:
         name: unique key in results, such as "qp_zones" or "mafql_decentralized".
         label: the same for people.
-        kind: "rule" (a dispatcher of grid2op_zones) or "learned" (modules of a checkpoint).
+        kind: "rule" (a dispatcher of grid2op_zones), "learned" (modules of a checkpoint) or "exported" (ONNX models).
         env_config: full configuration of the environment it acts in.
         algorithm: the RLlib algorithm's name; None for a rule.
         execution: "decentralized" (every module sees its own zone) or "centralized" (one module sees all); None for a
             rule.
-        checkpoint: the checkpoint's folder; None for a rule.
+        checkpoint: the checkpoint's or export's folder; None for a rule.
         flow_steps: Euler steps from noise to action, if not those of training.
     """
 
     name: str
     label: str
-    kind: Literal["rule", "learned"]
+    kind: Literal["rule", "learned", "exported"]
     env_config: dict[str, Any]
     algorithm: str | None = None
     execution: str | None = None
     checkpoint: Path | None = None
     flow_steps: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExportInfo:
+    """What an export says of itself, as far as evaluation needs it; see `CheckpointInfo`."""
+
+    path: Path
+    algorithm: str
+    env_config: dict[str, Any]
+    centralized: bool
+    is_mafql: bool = True
 
 
 def resolve_agents(
@@ -62,8 +75,8 @@ def resolve_agents(
     """Turn the command's words into agents that share one evaluation setting.
 
     Args:
-        words: dispatcher names, or paths of checkpoints or run folders, these with an optional ":decentralized" or
-            ":centralized".
+        words: dispatcher names, or paths of checkpoints, run folders or exports, or "pretrained" for the export that
+            ships with this package, these with an optional ":decentralized" or ":centralized".
         find_checkpoint: path -> newest checkpoint folder in it.
         grid: the grid to play, or None for that of the checkpoints.
         overrides: env_config keys that replace those of training.
@@ -79,20 +92,26 @@ def resolve_agents(
     if flow_steps is not None and not 1 <= flow_steps <= 5:
         raise ValueError(f"flow_steps must lie in 1..5, got {flow_steps}")
     overrides = overrides or {}
-    found: list[tuple[str, CheckpointInfo | None, str | None]] = []  # word without suffix, checkpoint, execution
-    infos: dict[str, CheckpointInfo] = {}
+    # word without suffix, checkpoint or export, execution
+    found: list[tuple[str, CheckpointInfo | ExportInfo | None, str | None]] = []
+    infos: dict[str, CheckpointInfo | ExportInfo] = {}
     for word in words:
         base, suffix = _split(word)
         if suffix is None and base in _rules():
             found.append((base, None, None))
             continue
-        if not Path(base).exists():
+        path = Path(base)
+        if base == PRETRAINED:
+            path = pretrained_export(grid or overrides.get("grid", DEFAULT_GRID))
+        elif not path.exists():
             raise ValueError(_unknown(base, suffix))
         if base not in infos:
-            infos[base] = read_checkpoint(find_checkpoint(Path(base)))
+            exported = (path / EXPORT).is_file()
+            infos[base] = _export_info(path) if exported else read_checkpoint(find_checkpoint(path))
         found.extend((base, infos[base], execution) for execution in _executions(infos[base], suffix))
     shared, notes = shared_config({word: info.env_config for word, info in infos.items()}, grid, overrides)
-    if flow_steps is not None and not any(info.is_mafql for info in infos.values()):
+    trained = [info for info in infos.values() if isinstance(info, CheckpointInfo) and info.is_mafql]
+    if flow_steps is not None and not trained:
         raise ValueError("flow_steps: none of the agents is a MAFQL checkpoint")
 
     agents = []
@@ -108,15 +127,20 @@ def resolve_agents(
             AgentSpec(
                 name=name,
                 label=label,
-                kind="learned",
+                kind="learned" if isinstance(info, CheckpointInfo) else "exported",
                 env_config=config,
                 algorithm=info.algorithm,
                 execution=execution,
                 checkpoint=info.path.resolve(),
-                flow_steps=flow_steps if info.is_mafql else None,
+                flow_steps=flow_steps if info in trained else None,
             )
         )
     return _distinct(agents, [base for base, _, _ in dict.fromkeys(found)]), notes
+
+
+def _export_info(path: Path) -> ExportInfo:
+    manifest = read_export(path)
+    return ExportInfo(path, manifest["algorithm"], manifest["env_config"], manifest["centralized"])
 
 
 def _rules() -> tuple[str, ...]:
@@ -132,9 +156,10 @@ def _split(word: str) -> tuple[str, str | None]:
     return (base, suffix) if colon and not Path(word).exists() else (word, None)
 
 
-def _executions(info: CheckpointInfo, suffix: str | None) -> Sequence[str | None]:
+def _executions(info: CheckpointInfo | ExportInfo, suffix: str | None) -> Sequence[str | None]:
     offered = ["decentralized"]
-    if info.is_mafql and TEACHER in info.module_ids:
+    joint = TEACHER in info.module_ids if isinstance(info, CheckpointInfo) else info.centralized
+    if info.is_mafql and joint:
         offered.append("centralized")
     if suffix is None:
         return offered
@@ -146,10 +171,11 @@ def _executions(info: CheckpointInfo, suffix: str | None) -> Sequence[str | None
 def _unknown(base: str, suffix: str | None) -> str:
     if suffix is not None and base in _rules():
         return f"{base}:{suffix}: a dispatcher takes no suffix; write {base}"
-    nearest = difflib.get_close_matches(base, _rules(), n=1, cutoff=0.5)
-    hint = f"; did you mean the dispatcher {nearest[0]!r}?" if nearest else ""
+    nearest = difflib.get_close_matches(base, (*_rules(), PRETRAINED), n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return (
-        f"{base}: no such checkpoint or run folder, and no such dispatcher{hint} (dispatchers: {', '.join(_rules())})"
+        f"{base}: no such checkpoint, run folder or export, and no such dispatcher{hint} (dispatchers: "
+        f"{', '.join(_rules())}; {PRETRAINED}: the export that ships with this package)"
     )
 
 

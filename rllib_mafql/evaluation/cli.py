@@ -32,8 +32,9 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="AGENT...",
-            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint or "
-            "run folder. A MAFQL checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them.",
+            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint, run "
+            "folder or export, or pretrained: the export that ships with this package. A MAFQL checkpoint is two "
+            "agents; PATH:decentralized or PATH:centralized is one of them.",
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 20,

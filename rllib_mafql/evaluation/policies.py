@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from rllib_mafql.deploy.package import CENTRALIZED, POLICY
+from rllib_mafql.deploy.session import Session
 from rllib_mafql.evaluation.agents import AgentSpec
 from rllib_mafql.evaluation.checkpoint import TEACHER, load_module, read_checkpoint
 
@@ -62,16 +65,33 @@ class ZonePolicy:
         return {zone: module_action(module, observations[zone]) for zone, module in self._modules.items()}
 
 
-class JointPolicy:
-    """One module on all zones' observations side by side.
+class ExportedPolicy:
+    """One ONNX model per zone, each on its own zone's observation.
 
     Args:
-        module: joint observation (sum d_i,) -> joint action (sum m_i,).
+        models: zone -> model.
+    """
+
+    def __init__(self, models: Mapping[str, Session]) -> None:
+        self._models = models
+
+    def start(self, episode: int) -> None:
+        pass
+
+    def act(self, observations: Arrays) -> Arrays:
+        return {zone: model(observations[zone]) for zone, model in self._models.items()}
+
+
+class JointPolicy:
+    """One policy on all zones' observations side by side.
+
+    Args:
+        policy: joint observation (sum d_i,) -> joint action (sum m_i,).
         action_sizes: zone -> m_i, in the joint order.
     """
 
-    def __init__(self, module: TorchRLModule, action_sizes: Mapping[str, int]) -> None:
-        self._module = module
+    def __init__(self, policy: Callable[[np.ndarray], np.ndarray], action_sizes: Mapping[str, int]) -> None:
+        self._policy = policy
         self._zones = list(action_sizes)
         self._ends = np.cumsum(list(action_sizes.values()))[:-1]
 
@@ -80,7 +100,7 @@ class JointPolicy:
 
     def act(self, observations: Arrays) -> Arrays:
         joint = np.concatenate([observations[zone] for zone in self._zones])
-        return dict(zip(self._zones, np.split(module_action(self._module, joint), self._ends), strict=True))
+        return dict(zip(self._zones, np.split(self._policy(joint), self._ends), strict=True))
 
 
 def module_action(module: TorchRLModule, observation: np.ndarray) -> np.ndarray:
@@ -121,10 +141,12 @@ def build_policy(agent: AgentSpec, env: Any) -> Policy:
         return RulePolicy(agent.name, env)
     obs_sizes = {zone: _size(env.observation_spaces[zone]) for zone in env.possible_agents}
     action_sizes = {zone: _size(env.action_spaces[zone]) for zone in env.possible_agents}
+    if agent.kind == "exported":
+        return _exported_policy(agent, obs_sizes, action_sizes)
     if agent.execution == "centralized":
         module = load_module(agent.checkpoint, TEACHER, agent.flow_steps)
         _check(agent, TEACHER, module, sum(obs_sizes.values()), sum(action_sizes.values()))
-        return JointPolicy(module, action_sizes)
+        return JointPolicy(partial(module_action, module), action_sizes)
 
     info = read_checkpoint(agent.checkpoint)
     module_of = {zone: info.module_of(zone) for zone in env.possible_agents}
@@ -135,6 +157,29 @@ def build_policy(agent: AgentSpec, env: Any) -> Policy:
     for zone, name in module_of.items():
         _check(agent, zone, modules[name], obs_sizes[zone], action_sizes[zone])
     return ZonePolicy({zone: modules[name] for zone, name in module_of.items()})
+
+
+def _exported_policy(agent: AgentSpec, obs_sizes: Mapping[str, int], action_sizes: Mapping[str, int]) -> Policy:
+    assert agent.checkpoint is not None
+    if agent.execution == "centralized":
+        model = Session(agent.checkpoint / CENTRALIZED / POLICY)
+        _check_sizes(agent, CENTRALIZED, model, sum(obs_sizes.values()), sum(action_sizes.values()))
+        return JointPolicy(model, action_sizes)
+    missing = [zone for zone in obs_sizes if not (agent.checkpoint / zone / POLICY).is_file()]
+    if missing:
+        raise SetupError(f"{agent.checkpoint} has no policy of {missing[0]!r}")
+    models = {zone: Session(agent.checkpoint / zone / POLICY) for zone in obs_sizes}
+    for zone, model in models.items():
+        _check_sizes(agent, zone, model, obs_sizes[zone], action_sizes[zone])
+    return ExportedPolicy(models)
+
+
+def _check_sizes(agent: AgentSpec, name: str, model: Session, obs_size: int, action_size: int) -> None:
+    if (model.obs_size, model.action_size) != (obs_size, action_size):
+        raise SetupError(
+            f"{agent.name}: {name}'s policy maps {model.obs_size} numbers to {model.action_size}, here they are "
+            f"{obs_size} and {action_size}: env_config's zones, observability and actions must be those of training"
+        )
 
 
 def _check(agent: AgentSpec, name: str, module: TorchRLModule, obs_size: int, action_size: int) -> None:

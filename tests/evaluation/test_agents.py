@@ -132,8 +132,8 @@ def test_the_random_rule_repeats_an_episode_and_varies_between_them(env: ZonedGr
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("qp_zon", "no such checkpoint or run folder, and no such dispatcher; did you mean the dispatcher 'qp_zones'?"),
-        ("nowhere/run", "nowhere/run: no such checkpoint or run folder"),
+        ("qp_zon", "no such checkpoint, run folder or export, and no such dispatcher; did you mean 'qp_zones'?"),
+        ("nowhere/run", "nowhere/run: no such checkpoint, run folder or export"),
         ("qp:centralized", "a dispatcher takes no suffix; write qp"),
     ],
 )
