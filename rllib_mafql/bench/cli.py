@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
@@ -15,7 +14,8 @@ from rich.table import Table
 from rllib_mafql.bench.details import bundled_env_config, profile, redispatch, scaling
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
-from rllib_mafql.cli.printing import tell, wide_console, write_json
+from rllib_mafql.cli.printing import wide_console, write_json
+from rllib_mafql.cli.shared_options import BundledGrid, Grid, JsonFile
 
 # One thread for everything that is measured, as Ray gives to its workers. It counts before numpy is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,10 +34,10 @@ for _command in (profile, redispatch, scaling):
 
 @app.command()
 def replay(
-    grid: Annotated[str, typer.Option(help="Grid2Op grid, by name or folder.")] = "l2rpn_idf_2023",
+    grid: Grid = "l2rpn_idf_2023",
     rows: Annotated[int, typer.Option(min=1, help="Transitions to hold.")] = 1_000_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Transitions in a batch.")] = 256,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Bytes for each transition that the replay holds, and the time to draw a batch."""
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")
@@ -65,19 +65,17 @@ def replay(
             markup=False,
             soft_wrap=True,
         )
-        if json_file is not None:
-            write_json(json_file, {"grid": grid, **report})
-            tell(f"wrote {json_file}")
+        write_json(json_file, {"grid": grid, **report})
 
 
 @app.command()
 def rollout(
-    grid: Annotated[str, typer.Option(help="Grid2Op grid that ships with Grid2Op, by name.")] = "l2rpn_idf_2023",
+    grid: BundledGrid = "l2rpn_idf_2023",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each measurement.")] = 300,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each kind, of which the median counts.")] = 7,
     workers: Annotated[str, typer.Option(help="Numbers of remote runners to compare, with commas.")] = "1,2",
     redispatch_solver: Annotated[str, typer.Option(help="The environment's: slsqp or direct.")] = "direct",
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Environment steps per second, beside plain Grid2Op's, its gym layer's and RLlib's, in turns in one run."""
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")
@@ -111,9 +109,7 @@ def rollout(
             f"a runner's process with 4 environments takes {report['rss_mb']:.0f} MB, "
             f"{report['private_mb']:.0f} of them its own"
         )
-        if json_file is not None:
-            write_json(json_file, report)
-            tell(f"wrote {json_file}")
+        write_json(json_file, report)
 
 
 def _rollout_table(report: dict[str, Any]) -> Table:
@@ -134,13 +130,13 @@ def _rollout_table(report: dict[str, Any]) -> Table:
 
 @app.command()
 def learner(
-    grid: Annotated[str, typer.Option(help="Grid2Op grid, by name or folder.")] = "l2rpn_idf_2023",
+    grid: Grid = "l2rpn_idf_2023",
     batch_size: Annotated[int, typer.Option(min=2, help="Transitions in an update.")] = 256,
     updates: Annotated[int, typer.Option(min=1, help="Updates of each; fewer of RLlib's SAC.")] = 200,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads of each.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
     compiled: Annotated[bool, typer.Option(help="Measure torch.compile, too: it compiles for minutes.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Learner updates a second: MAFQL's, the same in bare torch, and those of RLlib's multi-agent SAC."""
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")
@@ -174,9 +170,7 @@ def learner(
             markup=False,
             soft_wrap=True,
         )
-        if json_file is not None:
-            write_json(json_file, {"grid": grid, **report})
-            tell(f"wrote {json_file}")
+        write_json(json_file, {"grid": grid, **report})
 
 
 def _numbers(text: str, option: str) -> list[int]:

@@ -12,9 +12,7 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, nearest, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
-
-Grid = Annotated[str, typer.Option(help="Grid2Op grid that ships with Grid2Op, by name.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")]
+from rllib_mafql.cli.shared_options import BundledGrid, JsonFile
 
 
 def bundled_env_config(grid: str, **settings: Any) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def bundled_env_config(grid: str, **settings: Any) -> dict[str, Any]:
 
 
 def profile(
-    grid: Grid = "l2rpn_idf_2023",
+    grid: BundledGrid = "l2rpn_idf_2023",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each measurement.")] = 300,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each way to play.")] = 5,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the report.")] = None,
@@ -60,13 +58,11 @@ def profile(
             png.parent.mkdir(parents=True, exist_ok=True)
             draw_profile(report, f"A step of random legal play on {grid}", png)
             tell(f"wrote {png}")
-        if json_file is not None:
-            write_json(json_file, {"grid": grid, "steps": steps, "repeats": repeats, "microseconds": report})
-            tell(f"wrote {json_file}")
+        write_json(json_file, {"grid": grid, "steps": steps, "repeats": repeats, "microseconds": report})
 
 
 def redispatch(
-    grid: Grid = "l2rpn_idf_2023",
+    grid: BundledGrid = "l2rpn_idf_2023",
     steps: Annotated[int, typer.Option(min=1, help="Steps of random play.")] = 3_000,
     json_file: JsonFile = None,
 ) -> None:
@@ -89,13 +85,11 @@ def redispatch(
             markup=False,
             soft_wrap=True,
         )
-        if json_file is not None:
-            write_json(json_file, {"grid": grid, "steps": steps, **report})
-            tell(f"wrote {json_file}")
+        write_json(json_file, {"grid": grid, "steps": steps, **report})
 
 
 def scaling(
-    grid: Grid = "l2rpn_idf_2023",
+    grid: BundledGrid = "l2rpn_idf_2023",
     updates_per_s: Annotated[float, typer.Option(min=0.0, help="Of the learner, see bench learner.")] = 20.0,
     num_updates: Annotated[int, typer.Option(min=1, help="Between syncs of weights.")] = 100,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements of each constant.")] = 20,
@@ -137,7 +131,5 @@ def scaling(
                 f"{row['replay_gb_per_hour']:,.0f}",
             )
         wide_console().print(table)
-        if json_file is not None:
-            report = {"grid": grid, "syncs_per_s": syncs, "runners_per_node": RUNNERS_PER_NODE}
-            write_json(json_file, {**report, "constants": constants, "model": modelled})
-            tell(f"wrote {json_file}")
+        report = {"grid": grid, "syncs_per_s": syncs, "runners_per_node": RUNNERS_PER_NODE}
+        write_json(json_file, {**report, "constants": constants, "model": modelled})

@@ -14,6 +14,7 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import mix_table, tell, wide_console, write_json
+from rllib_mafql.cli.shared_options import JsonFile
 
 if TYPE_CHECKING:
     from rllib_mafql.offline import RecordedFragment, RecordingSchema
@@ -32,7 +33,7 @@ DatasetId = Annotated[str, typer.Option("--id", metavar="NAME-v0", help="Of the 
 @app.command()
 def describe(
     data: Annotated[str, typer.Argument(metavar="DIR", help="Folder of recorded data, file or pattern.")],
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Read all of a recording, check it, and tell what it holds."""
@@ -48,9 +49,7 @@ def describe(
                 advance(fragment)
         report = description.report()
         _print_report(data, report)
-        if json_file is not None:
-            write_json(json_file, report)
-            tell(f"wrote {json_file}")
+        write_json(json_file, report)
 
 
 @app.command()

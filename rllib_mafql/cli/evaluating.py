@@ -95,8 +95,7 @@ def evaluate_checkpoint(
         "seconds": seconds,
         "metrics": numbers,
     }
-    if json_file is not None:
-        write_json(json_file, report)
+    write_json(json_file, report)
     _print(report)
 
 

@@ -30,10 +30,13 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=120)
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Writes a report, in a folder that may be new. Raises OSError."""
+def write_json(file: Path | None, content: Mapping[str, Any]) -> None:
+    """Writes a report, in a folder that may be new, and tells so; nothing without a file. Raises OSError."""
+    if file is None:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tell(f"wrote {file}")
 
 
 def tell(text: str) -> None:

@@ -20,6 +20,7 @@ from rllib_mafql.cli.cluster import hush, ray_session
 from rllib_mafql.cli.errors import InputError, nearest, reported
 from rllib_mafql.cli.folder_lock import written_by_me
 from rllib_mafql.cli.printing import mix_table, tell, wide_console, write_json
+from rllib_mafql.cli.shared_options import Grid, JsonFile
 
 if TYPE_CHECKING:
     from rllib_mafql import MAFQLConfig
@@ -42,7 +43,7 @@ def record(
         float,
         typer.Option(min=0.0, max=1.0, help="Share of episodes with random play until a policy takes over."),
     ] = 0.0,
-    grid: Annotated[str, typer.Option(help="Grid2Op grid, by name or folder.")] = "l2rpn_idf_2023",
+    grid: Grid = "l2rpn_idf_2023",
     config: Annotated[
         str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
     ] = None,
@@ -53,7 +54,7 @@ def record(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of all draws; default: another one each time.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files in DIR that cannot be read.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
     ray_address: Annotated[str | None, typer.Option(help="Use this Ray cluster; its nodes share DIR.")] = None,
 ) -> None:
     """Record what behaviour policies do, as Parquet files.
@@ -77,9 +78,7 @@ def record(
             raise InputError(f"--out {out}: {error}; what is written stays, and counts the next time") from error
         except RecordingError as error:
             raise InputError(str(error)) from error
-        if json_file is not None:
-            write_json(json_file, report)
-            tell(f"wrote {json_file}")
+        write_json(json_file, report)
     if signal_number:
         tell(f"stopped with {report['steps']:,} of {steps:,} steps in {out}; the same command goes on from there")
         raise typer.Exit(128 + signal_number)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
+from rllib_mafql.cli.shared_options import Grid, JsonFile
 
 app = typer.Typer(
     help="Weeks of load, wind, sun and dispatch, generated from what ships with Grid2Op.",
@@ -34,7 +35,7 @@ class Split(StrEnum):
 
 @app.command()
 def generate(
-    grid: Annotated[str, typer.Option(help="Grid2Op grid, by name or folder.")] = "l2rpn_idf_2023",
+    grid: Grid = "l2rpn_idf_2023",
     weeks: Annotated[int, typer.Option(min=1, help="How many weeks; they are spread over the year.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other weeks.")] = 0,
     split: Annotated[
@@ -48,7 +49,7 @@ def generate(
             "default: the user's cache, where it looks without a path.",
         ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Generate weeks for `scenarios.source: generated`; what is there already is kept.
 
@@ -71,18 +72,17 @@ def generate(
         if seconds:
             text += f"; of processor time {_mean(seconds):.2f} s a week, at most {max(seconds):.2f} s"
         tell(text)
-        if json_file is not None:
-            figures = {
-                "grid": grid,
-                "split": split.value,
-                "seed": seed,
-                "folder": str(folder),
-                "weeks": weeks,
-                "generated": len(seconds),
-                "seconds_per_week": {"mean": _mean(seconds), "max": max(seconds)} if seconds else None,
-                "mb_per_week": {"mean": _mean(sizes), "max": max(sizes)},
-            }
-            write_json(json_file, figures)
+        figures = {
+            "grid": grid,
+            "split": split.value,
+            "seed": seed,
+            "folder": str(folder),
+            "weeks": weeks,
+            "generated": len(seconds),
+            "seconds_per_week": {"mean": _mean(seconds), "max": max(seconds)} if seconds else None,
+            "mb_per_week": {"mean": _mean(sizes), "max": max(sizes)},
+        }
+        write_json(json_file, figures)
         typer.echo(folder)
 
 
@@ -100,7 +100,7 @@ def describe(
         typer.Option(min=1, max=12, help="Play those episodes on weeks that begin in this month only; repeatable."),
     ] = None,
     resets: Annotated[int, typer.Option(min=0, help="Resets that are timed; 0 for none.")] = 50,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    json_file: JsonFile = None,
     png_file: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the comparison.")] = None,
 ) -> None:
     """Compare generated weeks with the series that ship with their grid.
@@ -118,16 +118,13 @@ def describe(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 report = generator.describe(weeks, episodes, month or (), resets)
-            if json_file is not None:
-                write_json(json_file, report)
+            write_json(json_file, report)
             if png_file is not None:
                 generator.plot(weeks, png_file)
+                tell(f"wrote {png_file}")
         except (ValueError, OSError) as error:
             raise InputError(str(error)) from error
         _print_report(report)
-        for file in (json_file, png_file):
-            if file is not None:
-                tell(f"wrote {file}")
 
 
 def _filled(files: Any, weeks: int) -> list[float]:
