@@ -19,6 +19,11 @@ COMMANDS = {
         "evaluate",
         "Compare trained policies and rule-based dispatchers on held-out episodes.",
     ),
+    "score": (
+        "rllib_mafql.evaluation.score_cli",
+        "score",
+        "Grid2Op's own scores of dispatchers and exported policies, on held-out episodes.",
+    ),
     "record": (
         "rllib_mafql.cli.record",
         "record",
