@@ -28,6 +28,10 @@ from grid2op_zones.action import (
 from grid2op_zones.measurement import Measurement
 
 
+#: Share of its step that counts as a step where a renewable is curtailed: its power is dearer than that of others.
+CURTAILED = 0.5
+
+
 class UnitData(NamedTuple):
     """What is fixed about a zone's units. Positions are those in the zone's measurements."""
 
@@ -69,7 +73,7 @@ class ZoneUnits:
         data: What is fixed about them.
         size: n.
         action_size: m, the components of the zone's action: n, or 1 without effect where there is no unit.
-        scale: (n,) MW that count as a distance of 1: the ramp, `curtail_step` and the storage's power.
+        scale: (n,) MW that count as a distance of 1: the ramp, half of `curtail_step`, and the storage's power.
     """
 
     def __init__(self, data: UnitData) -> None:
@@ -85,7 +89,8 @@ class ZoneUnits:
         self._step_mw = data.curtail_step * data.curtail_pmax
         self._inverse_pmax = 1.0 / np.maximum(data.curtail_pmax, 1e-6)
         limits = data.storage_limits
-        scale = np.concatenate([0.5 * (self._up + self._down), self._step_mw, 0.5 * (limits.absorb + limits.produce)])
+        power = 0.5 * (limits.absorb + limits.produce)
+        scale = np.concatenate([0.5 * (self._up + self._down), CURTAILED * self._step_mw, power])
         self.scale = np.maximum(scale, 1e-6)
         self._weight = 1.0 / self.scale**2
         self._index = [np.arange(n) for n in (n_r, n_c, n_s)]
