@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rllib_mafql
-from grid2op_zones import ZonedGridEnv
+from grid2op_zones import ZonedGridEnv, check_env_config
 from grid2op_zones.safety.build import elements_of, line_data, unit_data
 from grid2op_zones.safety.lines import Bounds
-from grid2op_zones.simulator import grid_references
+from grid2op_zones.simulator import TEST_DEV_ENVS, grid_references
 from grid2op_zones.zones import grid_name
 from rllib_mafql.deploy.graph import flow_model
 from rllib_mafql.deploy.package import CENTRALIZED, EXPORT, EXPORT_FORMAT, POLICY, ZonePackage, write_package
@@ -75,12 +75,15 @@ def export_checkpoint(
     info = read_checkpoint(checkpoint)
     if not info.is_mafql:
         raise ValueError(f"{checkpoint} is of {info.algorithm}: only MAFQL's policies are exported")
-    # only the grid and its references matter here, not what is played
-    config = {**info.env_config, "scenarios": {"source": "bundled"}, "opponent": False}
-    safety = dict(config.get("safety") or {})
-    if level is not None or safety.get("level", "none") == "none":
+    config = check_env_config(info.env_config)
+    # only the grid and its references matter here, not what is played, and these are of the first series: grids that
+    # do not ship with Grid2Op may have a thousand
+    weeks = None if config["grid"] in TEST_DEV_ENVS else 1
+    config |= {"scenarios": {"split": "all", "weeks": weeks}, "opponent": False}
+    safety = config["safety"]
+    if level is not None or safety["level"] == "none":
         safety["level"] = level or "lines"
-    env = ZonedGridEnv({**config, "safety": safety})
+    env = ZonedGridEnv(config)
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -102,11 +105,13 @@ def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int |
     parity = 0.0
     versions = software()
     zones = [zone.name for zone in env.zones]
+    # the simulator's first series is the grid's, however many it holds
+    loads = grid_references(env.simulator, {"scenarios": {"source": "bundled", "weeks": None}}).loads
     for zone in zones:
         module: Any = load_module(info.path, zone, flow_steps)
         _check_sizes(module, zone, env.observer.sizes[zone], env.action_map.sizes[zone])
         model = _model(module)
-        write_package(out / zone, package(env, zone, module.flow_steps, versions), model)
+        write_package(out / zone, package(env, zone, loads, module.flow_steps, versions), model)
         parity = max(parity, _difference(module, out / zone / POLICY))
     if centralized:
         module = load_module(info.path, TEACHER, flow_steps)
@@ -125,12 +130,11 @@ def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int |
     return parity
 
 
-def package(env: ZonedGridEnv, zone: str, flow_steps: int, versions: dict[str, str]) -> ZonePackage:
-    """What a zone of an environment has to know of itself."""
+def package(env: ZonedGridEnv, zone: str, loads: np.ndarray, flow_steps: int, versions: dict[str, str]) -> ZonePackage:
+    """What a zone of an environment has to know of itself; `loads` (n_load,) MW are the loads' references."""
     which = next(one for one in env.zones if one.name == zone)
     seen, grid, config = env.observer.elements[zone], env.simulator, env.config
-    loads = grid_references(grid, config).loads
-    safety = dict(config["safety"])
+    safety = config["safety"]
     return ZonePackage(
         grid=grid_name(grid),
         zone=zone,
