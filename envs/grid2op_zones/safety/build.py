@@ -53,7 +53,8 @@ def line_data(
     compensation = np.zeros(cls.n_sub)
     ramps = np.maximum(action_map.ramp_up, action_map.ramp_down)
     # Grid2Op makes up for what is not balanced with all redispatchable generators, by their ramps
-    np.add.at(compensation, cls.gen_to_subid, ramps * cls.gen_redispatchable)
+    both = action_map.ramp_up + action_map.ramp_down
+    np.add.at(compensation, cls.gen_to_subid, both * cls.gen_redispatchable)
     compensation /= max(compensation.sum(), 1e-9)
     red, cur = cls.gen_redispatchable, cls.gen_renewable
     return LineData(

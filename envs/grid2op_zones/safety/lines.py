@@ -53,14 +53,14 @@ class LineData(NamedTuple):
     loads: Movers  #: most: the loads' references
     renewables: Movers  #: most: pmax
     schedules: Movers  #: most: ramps
-    compensation: np.ndarray  #: (n_sub,) shares in which the grid makes up for zones that do not balance themselves
+    compensation: np.ndarray  #: (n_sub,) shares in which the grid makes up for what zones do not balance themselves
     balanced: bool  #: whether the zone balances itself
 
 
 class LineModel(NamedTuple):
     """The flows of the zone's lines in one topology."""
 
-    effects: np.ndarray  #: (L, n) MW on each line for each MW that a unit injects
+    effects: np.ndarray  #: (L, n) MW on each line for each MW that a unit injects and the grid makes up for
     margin: np.ndarray  #: (L,) MW that others may add
 
 
@@ -117,10 +117,9 @@ class ZoneLines:
             return None
         rows = ptdf[data.lines]
         margin = worst_balanced(rows[:, self._rest.substations], self._rest.most)
-        effects = rows[:, data.substations]
         made_up = (rows @ data.compensation)[:, None]
-        if not data.balanced:
-            effects = effects - made_up
+        # changes that sum to 0 owe nothing to what the grid makes up for; a balanced zone's need not, see `Room.total`
+        effects = rows[:, data.substations] - made_up
         for zone in data.others:
             columns = rows[:, zone.substations]
             if zone.balanced:
