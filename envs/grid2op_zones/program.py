@@ -11,6 +11,9 @@ import numpy as np
 ACTIVE, AT_LOWER, EQUAL, SOFT = 1, 2, 5, 8  # DAQP's codes for kinds and states of constraints
 INFEASIBLE = -1  # its exit flag
 
+#: By how much a row may miss its limits and still count as feasible.
+BEYOND = 1e-9
+
 
 class SolverError(RuntimeError):
     """The solver found no optimum; the message holds its exit flag and the size of the program."""
@@ -38,9 +41,9 @@ class QuadraticProgram:
     Attributes:
         hessian: (n,) h > 0, a diagonal.
         linear: (n,) f.
-        lower, upper: (n,) bounds, `lower <= upper`.
+        lower, upper: (n,) finite bounds, `lower <= upper`.
         equal, total: (k, n) and (k,), k may be 0. Must be feasible within the bounds.
-        rows, row_lower, row_upper: (m, n), (m,) and (m,), m may be 0. Rows of zeros are left out: nothing moves them.
+        rows, row_lower, row_upper: (m, n), (m,) and (m,), m may be 0.
         price: Weight of the squared slacks, > 0; None allows none.
     """
 
@@ -67,7 +70,7 @@ class QuadraticProgram:
         """
         # in units that make the Hessian 1 the solver's tolerances do not depend on MW and prices
         scale = 1.0 / np.sqrt(self.hessian)
-        kept = np.abs(self.rows).max(axis=1, initial=0.0) > 1e-9
+        kept = self._pressed()
         rows = self.rows[kept] * scale
         n, k, m = len(scale), len(self.equal), len(rows)
         used = np.concatenate([np.ones(n + k, dtype=bool), kept])
@@ -82,13 +85,29 @@ class QuadraticProgram:
             np.eye(n), self.linear * scale, np.vstack([self.equal * scale, rows]), upper, lower, sense
         )
         if flag >= 0:
-            if self.price is not None:
+            if self.price is not None and m > 0:
                 softness = np.repeat([1.0, 1.0, 1.0 / self.price], [n, k, m])
                 model.soft_weights(rho_l=softness, rho_u=softness)
             x, _, flag, info = model.solve()
         if flag < 1:
             error = InfeasibleError if flag == INFEASIBLE else SolverError
-            raise error(f"DAQP exit flag {flag} on a program of {n} variables, {k} equalities, {m} line limits")
+            raise error(f"DAQP exit flag {flag} on a program of {n} variables, {k} equalities, {len(kept)} line limits")
         multipliers = np.zeros(len(used))
         multipliers[used] = info["lam"]
         return Optimum(np.clip(x * scale, self.lower, self.upper), multipliers)
+
+    def _pressed(self) -> np.ndarray:
+        """Which rows (m,) the bounds alone do not keep within their limits; rows of zeros nothing moves.
+
+        Raises:
+            InfeasibleError: There is no price, and nothing within the bounds keeps some row within its limits.
+        """
+        size = np.abs(self.rows)
+        middle = self.rows @ (0.5 * (self.lower + self.upper))
+        reach = size @ (0.5 * (self.upper - self.lower))
+        if self.price is None:
+            beyond = np.maximum(middle - reach - self.row_upper, self.row_lower - middle - reach)
+            if (beyond > BEYOND).any():
+                raise InfeasibleError(f"{(beyond > BEYOND).sum()} line limits are out of reach")
+        pressed = (middle + reach > self.row_upper) | (middle - reach < self.row_lower)
+        return pressed & (size.max(axis=1, initial=0.0) > 1e-9)
