@@ -27,7 +27,6 @@ from grid2op_zones.action import (
 )
 from grid2op_zones.measurement import Measurement
 
-
 #: Share of its step that counts as a step where a renewable is curtailed: its power is dearer than that of others.
 CURTAILED = 0.5
 
@@ -54,7 +53,7 @@ class Room(NamedTuple):
 
     low: np.ndarray  #: (n,) lowest change of each unit's injection, MW
     high: np.ndarray  #: (n,)
-    total: float  #: what the changes of a balanced zone must sum to, MW, as near as low and high let them
+    total: float  #: what the changes of a balanced zone sum to, MW, as near as low and high let them; else NaN
     gap: float  #: MW that the balance lacks even so
 
 
@@ -121,8 +120,9 @@ class ZoneUnits:
         )
 
     def hold(self, m: Measurement) -> np.ndarray:
-        """The changes, MW, (n,), of holding dispatch and caps, with the storages idle."""
+        """The changes, MW, (n,), of holding the dispatch, lifting the caps and leaving the storages idle."""
         change = np.zeros(self.size)
+        change[self._cur] = self._output(m)[2]
         change[self._sto] = m.storage_power[self.data.storages]
         return change
 
@@ -149,7 +149,7 @@ class ZoneUnits:
         low = np.concatenate([red_low, -np.minimum(present, self._step_mw), power - most])
         high = np.concatenate([red_high, np.minimum(curtailed, self._step_mw), power - least])
         if not data.balanced:
-            return Room(low, high, 0.0, 0.0)
+            return Room(low, high, float("nan"), 0.0)
         wanted = float(curtailed.sum() + power.sum() - dispatch.sum())
         total = min(max(wanted, float(low.sum())), float(high.sum()))
         return Room(low, high, total, wanted - total)

@@ -14,7 +14,7 @@ import numpy as np
 
 from grid2op_zones.action import Plan
 from grid2op_zones.measurement import Measurement
-from grid2op_zones.program import InfeasibleError, QuadraticProgram, SolverError
+from grid2op_zones.program import InfeasibleError, Optimum, QuadraticProgram, SolverError
 from grid2op_zones.safety.devices import Room, ZoneOrders, ZoneUnits
 from grid2op_zones.safety.lines import Bounds, LineModel, ZoneLines
 
@@ -24,8 +24,12 @@ PRICE = 1e6
 #: Share of a limit that the program stays below it, more than the solver's tolerance.
 TOLERANCE = 1e-5
 
+#: Steps of a unit that count as none between what the policy proposed and what is executed; float32 loses 1e-7.
+SAME = 1e-6
+
 #: Why another change than the policy's is what the result is nearest to.
 NOT_FINITE = "the policy gave no finite action"
+WRONG_SHAPE = "the policy gave an action of the wrong shape"
 LATE = "the policy was late"
 
 
@@ -34,13 +38,16 @@ class Certificate:
     """One projection: what is done, and what it rests on. Arrays of n are in the order of the zone's units.
 
     Attributes:
-        action: (m,) float32 in [-1, 1], the executed action in the policy's terms.
+        action: (m,) float32 in [-1, 1], the executed action in the policy's terms: the policy's own wherever its change
+            is executed. Clipped where the policy could not have proposed the change (of a large dispatch a part returns
+            to schedule by itself, and the balance may want more than the rest of the ramp).
         plan: The executed set-points.
         orders: What Grid2Op is told.
         change: (n,) MW, the executed changes of the units' injections.
         distance: Euclidean distance from what was proposed, in steps of the units (`ZoneUnits.scale`).
         slack_mw: (L,) MW by which the worst case exceeds each line's limit; 0 where the limit is guaranteed.
-        slack: The largest of `slack_mw` as a share of its line's limit; NaN where lines are not in the projection.
+        slack: The largest of `slack_mw` as a share of its line's limit; NaN where lines are not in the projection, by
+            its level or because the zone's open lines leave islands. Then all that is (L,) is empty.
         margin_mw: (L,) MW that others may add to each line at worst.
         limit_mw: (L,) MW, the lines' limits; inf for open ones.
         worst_mw: (L,) MW, the largest flow on each line that the assumptions allow.
@@ -76,13 +83,16 @@ class Certificate:
 
     @property
     def active(self) -> list[str]:
-        """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, and "balance"."""
+        """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, and "balance".
+
+        A line above its limit counts, too.
+        """
         near = 1e-6 * np.maximum(1.0, np.abs(self.change))
         found = [f"low {self.names[k]}" for k in np.flatnonzero(self.change - self.room.low <= near)]
         found += [f"high {self.names[k]}" for k in np.flatnonzero(self.room.high - self.change <= near)]
         full = self.worst_mw >= (1.0 - 3.0 * TOLERANCE) * self.limit_mw
         found += [f"limit {self.lines[k]}" for k in np.flatnonzero(full)]
-        return [*found, "balance"] if np.isfinite(self.room.total) and self.room.total != 0.0 else found
+        return [*found, "balance"] if np.isfinite(self.room.total) else found
 
 
 class _Result(NamedTuple):
@@ -116,18 +126,23 @@ class SafetyProjection:
         """Projects an action (m,) in [-1, 1].
 
         Args:
-            action: What the policy proposes; None where `fallback` says why it is not to be taken up.
+            action: What the policy proposes, clipped to [-1, 1]; None where `fallback` says why it is not to be taken
+                up.
             m: The zone's measurements.
             fallback: Hold and release in place of the action, for this reason.
         """
         units = self.units
+        if fallback is None and action is not None and np.shape(action) != (units.action_size,):
+            fallback = WRONG_SHAPE
         if fallback is None and (action is None or not np.isfinite(action).all()):
             fallback = NOT_FINITE
-        proposed = units.release(m) if fallback is not None or action is None else units.propose(action, m)
-        return self._certify(proposed, action if fallback is None else None, m, fallback)
+        if fallback is not None or action is None:
+            return self._certify(units.release(m), None, m, fallback)
+        action = np.clip(action, -1.0, 1.0)
+        return self._certify(units.propose(action, m), action, m, None)
 
     def hold(self, m: Measurement) -> Certificate:
-        """Projects holding what there is."""
+        """Projects holding the dispatch, with caps lifted and storages idle."""
         return self._certify(self.units.hold(m), None, m, None)
 
     def _certify(
@@ -140,24 +155,24 @@ class SafetyProjection:
         slack_mw, slack, margin, limit, worst = none, float("nan"), none, none, none
         bounds = None
         if self.lines is not None:
-            bounds, count = self.lines.bounds, len(self.lines.data.lines)
-            limit = self.lines.limits(m)
+            count = len(self.lines.data.lines)
             model = self.lines.model(m.line_status[:count])
             if model is not None:
+                bounds, limit = self.lines.bounds, self.lines.limits(m)
                 flow, margin = m.p_or[:count].astype(float), model.margin
                 worst = np.abs(flow + model.effects @ change) + margin
-                if (worst > limit).any():
+                if units.size > 0 and (worst > limit).any():
                     change, how = self._within(proposed, change, room, model, flow, limit)
                     worst = np.abs(flow + model.effects @ change) + margin
                 slack_mw = np.maximum(worst - limit, 0.0)
-                slack = float((slack_mw / limit).max(initial=0.0))
+                shares = np.where(slack_mw > 0.0, np.inf, 0.0)  # of a dead line's limit, 0
+                slack = float(np.divide(slack_mw, limit, out=shares, where=limit > 0.0).max(initial=0.0))
         plan = units.plan(change, room, m)
         moved = (change - proposed) / units.scale
         executed = units.encode(change, room, m)
         if action is not None:
-            executed[: units.size] = np.where(
-                np.abs(moved) <= 1e-9, np.clip(action[: units.size], -1.0, 1.0), executed[: units.size]
-            )
+            same = np.append(np.abs(moved) <= SAME, [True] * (units.action_size - units.size))
+            executed = np.where(same, action, executed).astype(np.float32)
         return Certificate(
             action=executed,
             plan=plan,
@@ -193,12 +208,12 @@ class SafetyProjection:
         try:
             try:
                 program = self.program(proposed, room, model, flow, limit, price=None)
-                optimum = program.solve(self._start)
-                self._start, how = optimum.multipliers, "program"
+                optimum, how = _solve(program, self._start), "program"
+                self._start = optimum.multipliers
             except InfeasibleError:
                 program = self.program(proposed, room, model, flow, limit, price=PRICE)
-                optimum = program.solve(self._start_soft)
-                self._start_soft, how = optimum.multipliers, "least violation"
+                optimum, how = _solve(program, self._start_soft), "least violation"
+                self._start_soft = optimum.multipliers
         except SolverError:
             self.failures += 1
             self._start = self._start_soft = None
@@ -220,7 +235,7 @@ class SafetyProjection:
         Raises:
             InfeasibleError: There is no price, and others alone may fill a line.
         """
-        closed = np.isfinite(limit)
+        closed = np.isfinite(limit) & (limit > 0.0)  # of a dead line nothing can be said
         inverse = np.where(closed, 1.0 / np.where(closed, limit, 1.0), 0.0)
         free = 1.0 - TOLERANCE - model.margin * inverse
         if price is None and (free < 0.0).any():
@@ -238,3 +253,15 @@ class SafetyProjection:
             row_upper=free - flow * inverse,
             price=price,
         )
+
+
+def _solve(program: QuadraticProgram, start: np.ndarray | None) -> Optimum:
+    """The optimum, searched for from a similar program's multipliers, and from none where that leads nowhere."""
+    try:
+        return program.solve(start)
+    except InfeasibleError:
+        raise
+    except SolverError:
+        if start is None:
+            raise
+        return program.solve()
