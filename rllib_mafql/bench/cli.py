@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from rllib_mafql.bench.details import bundled_env_config, profile, redispatch, scaling
+from rllib_mafql.bench.latency_cli import latency
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import wide_console, write_json
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 
-for _command in (profile, redispatch, scaling):
+for _command in (latency, profile, redispatch, scaling):
     app.command()(_command)
 
 

@@ -24,6 +24,11 @@ COMMANDS = {
         "score",
         "Grid2Op's own scores of dispatchers and exported policies, on held-out episodes.",
     ),
+    "export": (
+        "rllib_mafql.deploy.cli",
+        "export",
+        "Export a checkpoint's policies for zones' controllers, without Ray and torch.",
+    ),
     "record": (
         "rllib_mafql.cli.record",
         "record",

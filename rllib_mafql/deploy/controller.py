@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,10 +67,12 @@ class ZoneController:
         grid: The grid that it must be for; None takes any.
         level: "units" or "lines" instead of the exported level of projection.
         deadline_ms: Time that the policy may take.
+        policy: Acts in place of the exported one: observation (d,) and noise (m,) or None -> action (m,).
 
     Attributes:
         package: What is known of the zone.
         units: Names of the units, in the order of orders.
+        policy: The exported policy, or what acts in its place.
         projection: The safety projection.
 
     Raises:
@@ -79,7 +81,13 @@ class ZoneController:
     """
 
     def __init__(
-        self, folder: str | Path, *, grid: str | None = None, level: str | None = None, deadline_ms: float = 1000.0
+        self,
+        folder: str | Path,
+        *,
+        grid: str | None = None,
+        level: str | None = None,
+        deadline_ms: float = 1000.0,
+        policy: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None,
     ) -> None:
         self.package: ZonePackage = read_package(folder, grid)
         level = level or self.package.level
@@ -90,7 +98,7 @@ class ZoneController:
         lines = ZoneLines(self.package.lines, self.package.bounds) if level == "lines" else None
         self.projection = SafetyProjection(ZoneUnits(self.package.units), lines, self.package.elements.lines)
         self._view = ZoneView(self.package.references)
-        self._policy = Session(Path(folder) / POLICY)
+        self.policy = policy or Session(Path(folder) / POLICY)
         self._own = self._own_positions()
         self.reset()
 
@@ -136,7 +144,7 @@ class ZoneController:
         """The policy's action, or why there is none."""
         started = time.perf_counter()
         try:
-            action = self._policy(self._view.observe(measurement), noise)
+            action = self.policy(self._view.observe(measurement), noise)
         except Exception as error:  # whatever goes wrong in the runtime, the units must be told something safe
             return None, f"the policy failed: {type(error).__name__}: {error}"
         took = 1e3 * (time.perf_counter() - started)

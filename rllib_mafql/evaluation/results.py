@@ -147,7 +147,11 @@ def title(summary: Mapping[str, Any]) -> str:
         f"{settings['episodes']} episodes of up to {config['max_steps']} steps{repeated}",
         f"thermal limits x{config['thermal_limit_scale']:g}",
     ]
-    return ", ".join([*parts, "opponent"] if config["opponent"] else parts)
+    if config["opponent"]:
+        parts.append("opponent")
+    if config["safety"]["level"] != "none":
+        parts.append(f"actions projected onto what {config['safety']['level']} allow")
+    return ", ".join(parts)
 
 
 def cells(agent: Mapping[str, Any]) -> list[str]:

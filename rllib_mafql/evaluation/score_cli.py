@@ -22,11 +22,10 @@ from rllib_mafql.evaluation.agents import LABELS
 from rllib_mafql.evaluation.cli import read_overrides
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.settings import DEFAULT_GRID, shared_config
+from rllib_mafql.pretrained import PRETRAINED, pretrained_export
 
 if TYPE_CHECKING:
     from grid2op.Agent import BaseAgent
-
-PRETRAINED = "pretrained"
 
 #: Metric, heading and form of each column.
 COLUMNS = (
@@ -105,19 +104,17 @@ def make_agent(word: str, simulator: Any, *, env_config: Mapping[str, Any]) -> B
         env_config: full; what dispatchers act through.
 
     Raises:
-        ValueError: The folder holds no policy for this grid.
-        InputError: No policy comes with the package for this grid.
+        ValueError: The folder holds no policy for this grid, or none comes with the package for it.
     """
     from grid2op_zones.agents import DispatcherAgent
     from grid2op_zones.dispatch import POLICIES
 
     if word in POLICIES:
         return DispatcherAgent(simulator, env_config, word)
-    if word == PRETRAINED:
-        raise InputError(f"{PRETRAINED}: no policy comes with this package for {env_config['grid']}")
     from rllib_mafql.deploy import MAFQLAgent
 
-    return MAFQLAgent(simulator, word, auto_reconnect=env_config["auto_reconnect"])
+    folder = pretrained_export(env_config["grid"]) if word == PRETRAINED else Path(word)
+    return MAFQLAgent(simulator, folder, auto_reconnect=env_config["auto_reconnect"])
 
 
 def _play(
