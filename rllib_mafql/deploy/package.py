@@ -138,18 +138,18 @@ def read_package(folder: str | Path, grid: str | None = None) -> ZonePackage:
     for name in (MANIFEST, POLICY, ARRAYS):
         if not (folder / name).is_file():
             raise PackageError(f"{folder} is not an exported zone: it has no {name}")
+    manifest = _read_json(folder / MANIFEST, FORMAT)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PackageError(f"{folder / MANIFEST} is damaged: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise PackageError(
-            f"{folder} has format {manifest.get('format')!r}, this version reads {FORMAT!r}: export anew"
-        )
+        return _package(folder, manifest, grid)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PackageError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _package(folder: Path, manifest: dict[str, Any], grid: str | None) -> ZonePackage:
     if grid is not None and manifest["grid"] != grid:
         raise PackageError(f"{folder} is for grid {manifest['grid']!r}, not for {grid!r}")
-    for name, expected in manifest["sha256"].items():
-        if _sha256(folder / name) != expected:
+    for name in (POLICY, ARRAYS):
+        if _sha256(folder / name) != manifest["sha256"][name]:
             raise PackageError(f"{folder / name} is damaged or not the one that was exported: its checksum differs")
     elements = Elements(*(tuple(manifest["measures"][kind]) for kind in QUANTITIES))
     names = tuple(manifest["actions"])
@@ -165,7 +165,7 @@ def read_package(folder: str | Path, grid: str | None = None) -> ZonePackage:
         elements=elements,
         references=_references(arrays),
         units=_unit_data(arrays, names, manifest["curtail_step"], manifest["balanced"]),
-        lines=_line_data(arrays, manifest["balanced"] or not names),
+        lines=_line_data(arrays, manifest["balanced"]),
         bounds=Bounds(**safety),
         level=level,
         step_minutes=manifest["step_minutes"],
@@ -183,12 +183,23 @@ def read_export(folder: Path) -> dict[str, Any]:
     path = folder / EXPORT
     if not path.is_file():
         raise PackageError(f"{folder} is no export: it has no {EXPORT}")
+    manifest = _read_json(path, EXPORT_FORMAT)
+    missing = sorted({"algorithm", "zones", "centralized", "env_config"} - manifest.keys())
+    if missing:
+        raise PackageError(f"{path} is damaged: it has no {missing[0]!r}")
+    return manifest
+
+
+def _read_json(path: Path, wanted: str) -> dict[str, Any]:
+    """A manifest of the format that is wanted."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PackageError(f"{path} is damaged: {error}") from error
-    if manifest.get("format") != EXPORT_FORMAT:
-        raise PackageError(f"{path} has format {manifest.get('format')!r}, this version reads {EXPORT_FORMAT!r}")
+    if not isinstance(manifest, dict):
+        raise PackageError(f"{path} is damaged: it holds no mapping")
+    if manifest.get("format") != wanted:
+        raise PackageError(f"{path} has format {manifest.get('format')!r}, this version reads {wanted!r}: export anew")
     return manifest
 
 
