@@ -89,7 +89,7 @@ def export_checkpoint(
     try:
         draft.mkdir(parents=True)
         parity = _write(env, info, draft, flow_steps, centralized)
-        if parity > PARITY:
+        if not parity <= PARITY:  # it may be NaN
             raise ValueError(f"{checkpoint}: an exported policy differs from its module by {parity:.1e}")
         if out.exists():
             out.rmdir()
@@ -102,7 +102,7 @@ def export_checkpoint(
 
 
 def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int | None, centralized: bool) -> float:
-    parity = 0.0
+    parity = []
     versions = software()
     zones = [zone.name for zone in env.zones]
     # the simulator's first series is the grid's, however many it holds
@@ -112,12 +112,12 @@ def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int |
         _check_sizes(module, zone, env.observer.sizes[zone], env.action_map.sizes[zone])
         model = _model(module)
         write_package(out / zone, package(env, zone, loads, module.flow_steps, versions), model)
-        parity = max(parity, _difference(module, out / zone / POLICY))
+        parity.append(_difference(module, out / zone / POLICY))
     if centralized:
         module = load_module(info.path, TEACHER, flow_steps)
         (out / CENTRALIZED).mkdir()
         (out / CENTRALIZED / POLICY).write_bytes(_model(module))
-        parity = max(parity, _difference(module, out / CENTRALIZED / POLICY))
+        parity.append(_difference(module, out / CENTRALIZED / POLICY))
     manifest = {
         "format": EXPORT_FORMAT,
         "algorithm": info.algorithm,
@@ -127,7 +127,7 @@ def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int |
         "versions": versions,
     }
     (out / EXPORT).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return parity
+    return float(np.max(parity))
 
 
 def package(env: ZonedGridEnv, zone: str, loads: np.ndarray, flow_steps: int, versions: dict[str, str]) -> ZonePackage:
@@ -178,11 +178,13 @@ def _difference(module: FlowPolicy, path: Path, samples: int = 64) -> float:
     import torch
 
     session, rng = Session(path), np.random.default_rng(0)
-    worst = 0.0
+    differences = []
     for _ in range(samples):
         obs = rng.normal(size=session.obs_size).astype(np.float32)
         noise = rng.normal(size=session.action_size).astype(np.float32)
         with torch.no_grad():
             wanted = module.act_on_average(torch.from_numpy(obs)[None], torch.from_numpy(noise)[None])[0].numpy()
-        worst = max(worst, float(np.abs(session(obs, noise) - wanted).max()))
-    return worst
+        if not np.isfinite(wanted).all():
+            raise ValueError(f"{path.parent.name}: the policy's actions are not numbers, its weights are damaged")
+        differences.append(np.abs(session(obs, noise) - wanted).max())
+    return float(np.max(differences))
