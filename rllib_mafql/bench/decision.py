@@ -17,6 +17,7 @@ from grid2op_zones.agents import Surroundings
 from grid2op_zones.area import make_areas
 from grid2op_zones.dispatch import AreaPolicy
 from grid2op_zones.qp import QPDispatcher
+from grid2op_zones.simulator import grid_references
 from rllib_mafql.bench.latency import BLOCK, WARM_UP, CudaGraphPolicy, distribution, measure, on_one_core, torch_policy
 from rllib_mafql.bench.latency_models import DIFFUSION_STEPS, diffusion_model, gaussian_model
 from rllib_mafql.deploy.agent import ZoneStation, merged
@@ -174,8 +175,9 @@ def _deployed(
     env: ZonedGridEnv, zone: str, folder: Path, model: Any, flow_steps: int, policy: Any
 ) -> tuple[Contender, ZoneStation]:
     """A zone's controller as it is deployed; `policy` acts in place of the model where one is given."""
-    write_package(folder, package(env, zone, flow_steps, software()), model.SerializeToString())
     grid = env.simulator
+    loads = grid_references(grid, env.config).loads
+    write_package(folder, package(env, zone, loads, flow_steps, software()), model.SerializeToString())
     own = None if policy is None else lambda obs, noise=None: policy(obs)
     station = ZoneStation(ZoneController(folder, policy=own), grid)
     n_gen, n_storage = len(grid.name_gen), len(grid.name_storage)
