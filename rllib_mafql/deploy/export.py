@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from rllib_mafql.modules import FlowPolicy
 
 #: Keys of env_config that shape what zones see and do, and how their actions are projected.
-KEPT_KEYS = ("grid", "zones", "observability", "actions", "balance", "curtail_step", "safety")
+KEPT_KEYS = (
+    *("grid", "zones", "observability", "actions", "balance", "curtail_step"),
+    *("thermal_limit_scale", "safety"),  # observations and projections depend on the limits
+)
 
 #: Most that an exported policy's action may differ from the module's, in [-1, 1].
 PARITY = 1e-5
