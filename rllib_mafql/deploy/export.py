@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,20 +87,15 @@ def export_checkpoint(
     safety = config["safety"]
     if level is not None or safety["level"] == "none":
         safety["level"] = level or "lines"
-    env = ZonedGridEnv(config)
-    draft = out.with_name(f".{out.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        parity = _write(env, info, draft, flow_steps, centralized)
+    place = out.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with closing(ZonedGridEnv(config)) as env, TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as draft:
+        folder = Path(draft, place.name)
+        folder.mkdir()
+        parity = _write(env, info, folder, flow_steps, centralized)
         if not parity <= PARITY:  # it may be NaN
             raise ValueError(f"{checkpoint}: an exported policy differs from its module by {parity:.1e}")
-        if out.exists():
-            out.rmdir()
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        env.close()
+        folder.rename(place)  # fails if it holds something by now
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return Exported(out, [zone.name for zone in env.zones], parity, size / 1e6)
 
