@@ -79,6 +79,8 @@ def export_checkpoint(
     info = read_checkpoint(checkpoint)
     if not info.is_mafql:
         raise ValueError(f"{checkpoint} is of {info.algorithm}: only MAFQL's policies are exported")
+    if centralized and TEACHER not in info.module_ids:
+        raise ValueError(f"{checkpoint} has no centralised policy, only {', '.join(info.module_ids)}")
     config = check_env_config(info.env_config)
     # only the grid and its references matter here, not what is played, and these are of the first series: grids that
     # do not ship with Grid2Op may have a thousand
@@ -107,6 +109,8 @@ def _write(env: ZonedGridEnv, info: CheckpointInfo, out: Path, flow_steps: int |
     # the simulator's first series is the grid's, however many it holds
     loads = grid_references(env.simulator, {"scenarios": {"source": "bundled", "weeks": None}}).loads
     for zone in zones:
+        if zone not in info.module_ids:
+            raise ValueError(f"{info.path} has no policy of {zone}, only {', '.join(info.module_ids)}")
         module: Any = load_module(info.path, zone, flow_steps)
         _check_sizes(module, zone, env.observer.sizes[zone], env.action_map.sizes[zone])
         model = _model(module)
