@@ -24,7 +24,7 @@ from grid2op_zones.safety.devices import ZoneOrders, ZoneUnits
 from grid2op_zones.safety.lines import ZoneLines
 from grid2op_zones.safety.projection import LATE, Certificate, SafetyProjection
 from grid2op_zones.view import ZoneView
-from rllib_mafql.deploy.package import POLICY, ZonePackage, read_package
+from rllib_mafql.deploy.package import POLICY, PackageError, ZonePackage, read_package
 from rllib_mafql.deploy.session import Session
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class ZoneController:
         lines = ZoneLines(self.package.lines, self.package.bounds) if level == "lines" else None
         self.projection = SafetyProjection(ZoneUnits(self.package.units), lines, self.package.elements.lines)
         self._view = ZoneView(self.package.references)
-        self.policy = policy or Session(Path(folder) / POLICY)
+        self.policy = policy or self._exported(Path(folder) / POLICY)
         self._own = self._own_positions()
         self.reset()
 
@@ -140,13 +140,27 @@ class ZoneController:
             logger.warning("%s: hold and release: %s", self.package.zone, certificate.fallback)
         return Decision(certificate.orders, certificate, certificate.fallback)
 
+    def _exported(self, path: Path) -> Session:
+        try:
+            session = Session(path)
+        except Exception as error:  # ONNX Runtime's own have no common base
+            raise PackageError(f"{path} cannot be run: {error}") from error
+        found, wanted = (session.obs_size, session.action_size), (self._view.size, self.projection.units.action_size)
+        if found != wanted:
+            raise PackageError(
+                f"{path} maps {found[0]} numbers to {found[1]}, its zone has {wanted[0]} and {wanted[1]}"
+            )
+        return session
+
     def _act(self, measurement: Measurement, noise: np.ndarray | None) -> tuple[np.ndarray | None, str | None]:
         """The policy's action, or why there is none."""
         started = time.perf_counter()
         try:
-            action = self.policy(self._view.observe(measurement), noise)
+            action = np.asarray(self.policy(self._view.observe(measurement), noise), dtype=float)
         except Exception as error:  # whatever goes wrong in the runtime, the units must be told something safe
             return None, f"the policy failed: {type(error).__name__}: {error}"
+        if action.shape != (self.projection.units.action_size,):
+            return None, f"the policy failed: it gave an action of shape {action.shape}"
         took = 1e3 * (time.perf_counter() - started)
         if took > self.deadline_ms:
             return None, f"{LATE}: it took {took:.1f} ms of {self.deadline_ms:g}"
