@@ -125,7 +125,7 @@ class ZoneController:
             now: The present time; a measurement that is older than a step is refused. None takes no notice of age.
         """
         try:
-            check_measurement(self.package.elements, measurement)
+            measurement = self._checked(measurement)
             problem = self._faults(measurement)
             self._check_time(measurement.time, now)
         except MeasurementError as error:
@@ -165,6 +165,14 @@ class ZoneController:
         if took > self.deadline_ms:
             return None, f"{LATE}: it took {took:.1f} ms of {self.deadline_ms:g}"
         return action, None
+
+    def _checked(self, measurement: Measurement) -> Measurement:
+        """The measurement, complete, in arrays that compiled code can read."""
+        for name, value in zip(Measurement._fields[2:], measurement[2:], strict=True):
+            if not isinstance(value, np.ndarray):
+                raise MeasurementError(f"{name}: expected an array, found {type(value).__name__}")
+        check_measurement(self.package.elements, measurement)
+        return Measurement(*measurement[:2], *map(np.ascontiguousarray, measurement[2:]))
 
     def _check_time(self, measured: datetime, now: datetime | None) -> None:
         if self._last is not None and measured <= self._last:
