@@ -56,8 +56,8 @@ class Decision:
 class ZoneController:
     """Decides for one zone. Nothing that it sends is unprojected.
 
-    - Nothing is sent where measurements are incomplete, of the wrong type or order, or not newer than the last ones, or
-      where one that the projection needs, of the zone's own units or lines, is no number.
+    - Nothing is sent where measurements are incomplete, of the wrong type or order, not newer than the last ones or not
+      of the present, or where one that the projection needs, of the zone's own units or lines, is no number.
     - Hold and release, projected, where any other measurement is no number, and where the policy fails, gives no number
       or is late: a tenth of dispatch and curtailment goes in a step, storages are left idle.
     - What the units allow, without the lines, where the solver fails.
@@ -122,7 +122,8 @@ class ZoneController:
         Args:
             measurement: The zone's, of `measurement` or of a `Meter`.
             noise: (m,) from which the flow starts; None starts from zeros, deterministic.
-            now: The present time; a measurement that is older than a step is refused. None takes no notice of age.
+            now: The present time; a measurement that is more than a step older or ahead is refused. None takes no
+                notice of age.
         """
         try:
             measurement = self._checked(measurement)
@@ -175,10 +176,18 @@ class ZoneController:
         return Measurement(*measurement[:2], *map(np.ascontiguousarray, measurement[2:]))
 
     def _check_time(self, measured: datetime, now: datetime | None) -> None:
+        if not isinstance(measured, datetime):
+            raise MeasurementError(f"time: expected a datetime, found {measured!r}")
+        for other in (self._last, now):
+            if other is not None and (other.tzinfo is None) != (measured.tzinfo is None):
+                raise MeasurementError(f"time: {measured} cannot be compared with {other}: one of them has a time zone")
         if self._last is not None and measured <= self._last:
             raise MeasurementError(f"the measurement of {measured} is stale: one of {self._last} was used already")
-        if now is not None and (now - measured).total_seconds() > 60.0 * self.package.step_minutes:
+        age = 0.0 if now is None else (now - measured).total_seconds() / (60.0 * self.package.step_minutes)
+        if age > 1.0:
             raise MeasurementError(f"the measurement of {measured} is stale: it is {now}")
+        if age < -1.0:  # taken for the last one, it would make all to come stale
+            raise MeasurementError(f"the measurement of {measured} lies ahead: it is {now}")
 
     def _own_positions(self) -> dict[str, np.ndarray]:
         """Kind -> positions of the elements that the projection needs."""
