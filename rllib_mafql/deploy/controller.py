@@ -191,9 +191,9 @@ class ZoneController:
 
     def _own_positions(self) -> dict[str, np.ndarray]:
         """Kind -> positions of the elements that the projection needs."""
-        units = self.package.units
+        units, lines = self.package.units, self.projection.lines
         return {
-            "lines": np.arange(len(self.package.lines.lines)),
+            "lines": np.arange(0 if lines is None else len(lines.data.lines)),
             "generators": np.concatenate([units.redispatchable, units.curtailable]),
             "loads": np.zeros(0, dtype=np.int64),
             "storages": units.storages,
