@@ -367,6 +367,12 @@ def grid2op_action(action_space: Any, orders: Orders, reconnect: int | None = No
     return action
 
 
+def line_to_reconnect(grid_obs: Any) -> int | None:
+    """The open line that may be closed at once, the lowest of several: rules allow one in each area and step."""
+    closable = np.flatnonzero(~grid_obs.line_status & (grid_obs.time_before_cooldown_line == 0))
+    return int(closable[0]) if closable.size else None
+
+
 def operating_range(
     pmin: np.ndarray, pmax: np.ndarray, ramp_up: np.ndarray, ramp_down: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

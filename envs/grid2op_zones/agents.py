@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from grid2op.Agent import BaseAgent
 
-from grid2op_zones.action import ActionMap
+from grid2op_zones.action import ActionMap, line_to_reconnect
 from grid2op_zones.config import check_env_config
 from grid2op_zones.dispatch import make_policy
 from grid2op_zones.zones import Zone, make_zones
@@ -75,9 +74,3 @@ class DispatcherAgent(BaseAgent):
         else:
             orders = action_map.plan(action_map.joint(self._policy.act()), observation)
         return action_map.action(orders, line_to_reconnect(observation) if config["auto_reconnect"] else None)
-
-
-def line_to_reconnect(grid_obs: Any) -> int | None:
-    """The open line that may be closed at once, the lowest of several: rules allow one in each area and step."""
-    closable = np.flatnonzero(~grid_obs.line_status & (grid_obs.time_before_cooldown_line == 0))
-    return int(closable[0]) if closable.size else None

@@ -12,7 +12,7 @@ from grid2op.Exceptions import EnvError
 from gymnasium.spaces import Box
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from grid2op_zones.action import ActionMap
+from grid2op_zones.action import ActionMap, line_to_reconnect
 from grid2op_zones.config import check_env_config
 from grid2op_zones.fast_step import GridStepper
 from grid2op_zones.grid_state import GridState
@@ -39,7 +39,7 @@ MAX_STARTS = 20
 GIVEN_STARTS = 10
 
 #: What ``episode_metrics`` counts of the projection, where there is one.
-PROJECTION_METRICS = ("projection_distance", "projected_steps", "unguaranteed_steps")
+PROJECTION_METRICS = ("projection_distance", "projected_steps", "unguaranteed_steps", "broken_guarantees")
 
 #: Distance, in steps of the units, from which an action counts as moved by the projection.
 MOVED = 1e-3
@@ -68,6 +68,12 @@ class ZonedGridEnv(MultiAgentEnv):
     says what is played: source, series and row, as "generated/2035-01-15_0000000042 row 288". On the last step also
     ``end_reason`` and ``episode_metrics``: ``survived`` (0 or 1), ``score`` and the four components (sums over the
     steps the episode could have had), ``overload_steps`` (steps with a line above its limit), ``illegal_actions``.
+
+    With ``safety.level`` units or lines every zone's action is projected before it is sent (docs/safety.md), and infos
+    have ``projection``: ``action``, the joint action as executed, (sum m_i,) float32; ``distance`` and ``slack``, the
+    zones' largest (see ``Certificate``). ``episode_metrics`` then has ``projection_distance`` (mean of a step),
+    ``projected_steps``, ``unguaranteed_steps`` (some zone's lines not guaranteed) and ``broken_guarantees`` (steps with
+    all of them guaranteed, after which a line was above its limit even so).
 
     Args:
         config: ``env_config``, see ``DEFAULT_ENV_CONFIG``; a dict, RLlib's EnvContext, or None for the defaults. Where
@@ -261,7 +267,7 @@ class ZonedGridEnv(MultiAgentEnv):
             orders = action_map.orders(action_map.feasible(action_map.idle(), state), state)
         else:
             orders = action_map.plan(action, state)
-        outcome = self._stepper.step(orders, self._line_to_reconnect())
+        outcome = self._stepper.step(orders, line_to_reconnect(state) if self.config["auto_reconnect"] else None)
         self._steps += 1
         components = dict.fromkeys(COMPONENTS, 0.0) if outcome.failed else self._reward.components(state)
         reward = self._reward.total(components)
@@ -274,20 +280,21 @@ class ZonedGridEnv(MultiAgentEnv):
         sums["overload_steps"] += float(info["rho_max"] > 1.0)
         sums["illegal_actions"] += float(outcome.refused)
         if projected is not None:
-            info["projection"] = self._projection_info(projected)
+            info["projection"] = self._projection_info(projected, overloaded=info["rho_max"] > 1.0 or outcome.failed)
         if over:
             self._running = False
             info["end_reason"] = _end_reason(outcome.errors) if outcome.failed else self._truncation_reason()
             info["episode_metrics"] = self._metrics(survived=not outcome.failed)
         return reward, outcome.failed, over and not outcome.failed, info
 
-    def _projection_info(self, projected: Projected) -> dict[str, Any]:
+    def _projection_info(self, projected: Projected, overloaded: bool) -> dict[str, Any]:
         distance = max(one.distance for one in projected.certificates)
         slack = max(one.slack for one in projected.certificates)
         sums = self._sums
         sums["projection_distance"] += distance
         sums["projected_steps"] += float(distance > MOVED)
         sums["unguaranteed_steps"] += float(not slack <= 0.0)
+        sums["broken_guarantees"] += float(slack <= 0.0 and overloaded)
         return {"action": projected.action, "distance": distance, "slack": slack}
 
     def _start_episode(self, series: int | None, start: int | None) -> None:
@@ -325,14 +332,6 @@ class ZonedGridEnv(MultiAgentEnv):
                 self.simulator.reset(seed=seed, options=options)
             if self._episode.start > 0:
                 self.simulator.reset(seed=seed, options={**options, "init ts": self._episode.start})
-
-    def _line_to_reconnect(self) -> int | None:
-        """The open line that may be closed at once, the lowest of several: rules allow one in each area and step."""
-        status = self.grid_state.line_status
-        if not self.config["auto_reconnect"] or status.all():
-            return None
-        closable = np.flatnonzero(~status & (self.grid_state.time_before_cooldown_line == 0))
-        return int(closable[0]) if closable.size else None
 
     def _info(self, components: dict[str, float], idle: bool, failed: bool = False) -> dict[str, Any]:
         dispatch = self.grid_state.actual_dispatch

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from grid2op.Agent import BaseAgent
 
-from grid2op_zones.action import Orders, grid2op_action
-from grid2op_zones.agents import line_to_reconnect
+from grid2op_zones.action import Orders, grid2op_action, line_to_reconnect
 from grid2op_zones.measurement import Meter
 from grid2op_zones.zones import grid_name
 from rllib_mafql.deploy.controller import Decision, ZoneController

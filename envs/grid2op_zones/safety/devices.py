@@ -27,6 +27,9 @@ from grid2op_zones.action import (
 )
 from grid2op_zones.measurement import Measurement
 
+#: Share of a unit's step that counts as nothing; float32 loses 1e-7.
+SAME = 1e-6
+
 #: Share of its step that counts as a step where a renewable is curtailed: its power is dearer than that of others.
 CURTAILED = 0.5
 
@@ -164,11 +167,10 @@ class ZoneUnits:
         """Set-points of changes (n,) within the room."""
         data = self.data
         _, present, curtailed = self._output(m)
-        eased = change[self._cur] >= room.high[self._cur] - 1e-9
         injected = present + change[self._cur]
         cap = injected * self._inverse_pmax
         # an eased cap lies a step above the present output, so that wind that rises is let in as gradually
-        free = eased & (curtailed <= self._step_mw)
+        free = self._free(change, room, curtailed)
         cap[free] = np.where(curtailed > 0.0, (present + self._step_mw) * self._inverse_pmax, 1.0)[free]
         power = m.storage_power[data.storages].astype(float) - change[self._sto]
         return Plan(change[self._red], clip(cap, 0.0, 1.0), power)
@@ -181,7 +183,7 @@ class ZoneUnits:
         action[self._red] = move / np.maximum(np.where(move > 0.0, data.ramp_up, data.ramp_down), 1e-9)
         available, present, curtailed = self._output(m)
         share = (present + change[self._cur]) / np.maximum(available, 1e-6) - 1.0
-        free = (change[self._cur] >= room.high[self._cur] - 1e-9) & (curtailed <= self._step_mw)
+        free = self._free(change, room, curtailed)
         action[self._cur] = np.where(free, NOT_CURTAILED, share)
         power = m.storage_power[data.storages].astype(float) - change[self._sto]
         most = np.where(power > 0.0, data.storage_limits.absorb, data.storage_limits.produce)
@@ -211,6 +213,12 @@ class ZoneUnits:
         curtailed = np.maximum(available - output, 0.0)
         curtailed[curtailed <= TARGET_TOLERANCE_MW] = 0.0
         return available, available - curtailed, curtailed
+
+    def _free(self, change: np.ndarray, room: Room, curtailed: np.ndarray) -> np.ndarray:
+        """Whether changes (n,) leave nothing of the renewables curtailed, (n_c,) boolean."""
+        # a program's optimum comes as near to a bound as its solver's tolerance
+        eased = change[self._cur] >= room.high[self._cur] - SAME * self._step_mw
+        return eased & (curtailed <= self._step_mw)
 
     def _empty(self) -> Plan:
         return Plan(*(np.empty(len(part)) for part in self._index))

@@ -15,7 +15,7 @@ import numpy as np
 from grid2op_zones.action import Plan
 from grid2op_zones.measurement import Measurement
 from grid2op_zones.program import InfeasibleError, Optimum, QuadraticProgram, SolverError
-from grid2op_zones.safety.devices import Room, ZoneOrders, ZoneUnits
+from grid2op_zones.safety.devices import SAME, Room, ZoneOrders, ZoneUnits
 from grid2op_zones.safety.lines import Bounds, LineModel, ZoneLines
 
 #: Price of squared violations (shares of the lines' limits) against squared distance, where limits cannot be kept.
@@ -23,9 +23,6 @@ PRICE = 1e6
 
 #: Share of a limit that the program stays below it, more than the solver's tolerance.
 TOLERANCE = 1e-5
-
-#: Steps of a unit that count as none between what the policy proposed and what is executed; float32 loses 1e-7.
-SAME = 1e-6
 
 #: Why another change than the policy's is what the result is nearest to.
 NOT_FINITE = "the policy gave no finite action"
