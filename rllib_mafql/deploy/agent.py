@@ -12,7 +12,7 @@ from grid2op_zones.action import Orders, grid2op_action, line_to_reconnect
 from grid2op_zones.measurement import Meter
 from grid2op_zones.zones import grid_name
 from rllib_mafql.deploy.controller import Decision, ZoneController
-from rllib_mafql.deploy.package import read_export
+from rllib_mafql.deploy.package import PackageError, read_export
 
 
 class ZoneStation:
@@ -60,10 +60,12 @@ class MAFQLAgent(BaseAgent):
         super().__init__(grid.action_space)
         folder = Path(folder)
         name = grid_name(grid)
-        self.stations = [
-            ZoneStation(ZoneController(folder / zone, grid=name, level=level), grid)
-            for zone in read_export(folder)["zones"]
-        ]
+        self.stations = []
+        for zone in read_export(folder)["zones"]:
+            controller = ZoneController(folder / zone, grid=name, level=level)
+            if controller.package.zone != zone:  # two controllers would move the same units
+                raise PackageError(f"{folder / zone} is of {controller.package.zone!r}")
+            self.stations.append(ZoneStation(controller, grid))
         self.decisions: list[Decision] = []
         self._auto_reconnect = auto_reconnect
 
