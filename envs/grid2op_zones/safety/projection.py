@@ -79,6 +79,13 @@ class Certificate:
         return self.slack == 0.0
 
     @property
+    def reserve_mw(self) -> tuple[float, float]:
+        """MW that the redispatched units may still go down and up in this step, for what comes unplanned."""
+        count = len(self.plan.redispatch)
+        change = self.change[:count].sum()
+        return float(change - self.room.low[:count].sum()), float(self.room.high[:count].sum() - change)
+
+    @property
     def active(self) -> list[str]:
         """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, and "balance".
 
