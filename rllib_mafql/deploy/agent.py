@@ -77,25 +77,28 @@ class MAFQLAgent(BaseAgent):
     def act(self, observation: Any, reward: float, done: bool = False) -> Any:
         """The Grid2Op action that sends what the zones ordered."""
         self.decisions = [station.decide(observation) for station in self.stations]
-        orders = merged(self.stations, self.decisions, observation)
+        limits = observation.curtailment_limit
+        orders = merged(self.stations, self.decisions, len(limits), len(observation.storage_power))
+        if orders.curtail is not None and not caps_change(orders.curtail, limits):
+            orders = orders._replace(curtail=None)
         return grid2op_action(
             self.action_space, orders, line_to_reconnect(observation) if self._auto_reconnect else None
         )
 
 
-def merged(stations: list[ZoneStation], decisions: list[Decision], observation: Any) -> Orders:
-    """The zones' orders in the grid's order of units; zones that send nothing leave theirs as they are.
-
-    As in the environment, caps are sent only where one of them changes by more than rounding.
-    """
-    limits = observation.curtailment_limit
-    redispatch = np.zeros(len(limits), dtype=np.float32)
-    curtail = np.full(len(limits), -1.0, dtype=np.float32)
-    storage = np.zeros(len(observation.storage_power), dtype=np.float32)
+def merged(stations: list[ZoneStation], decisions: list[Decision], n_gen: int, n_storage: int) -> Orders:
+    """The zones' orders in the grid's order of units; zones that send nothing leave theirs as they are."""
+    redispatch = np.zeros(n_gen, dtype=np.float32)
+    curtail = np.full(n_gen, -1.0, dtype=np.float32)
+    storage = np.zeros(n_storage, dtype=np.float32)
     for station, decision in zip(stations, decisions, strict=True):
         if decision.orders is not None:
             redispatch[station.redispatchable] = decision.orders.redispatch
             curtail[station.curtailable] = decision.orders.curtail
             storage[station.storages] = decision.orders.storage
-    changed = (np.abs(curtail - limits)[curtail >= 0.0] > 1e-6).any()
-    return Orders(redispatch, curtail if changed else None, storage if storage.any() else None)
+    return Orders(redispatch, curtail if (curtail >= 0.0).any() else None, storage if storage.any() else None)
+
+
+def caps_change(curtail: np.ndarray, limits: np.ndarray) -> bool:
+    """Whether one of the caps (n_gen,), -1 for none, differs from the present limits (n_gen,) by more than rounding."""
+    return bool((np.abs(curtail - limits)[curtail >= 0.0] > 1e-6).any())
