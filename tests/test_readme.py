@@ -1,4 +1,4 @@
-"""The README's code runs, and its tables name what exists."""
+"""The code of README and docs runs, and the README's tables name what exists."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,10 @@ from grid2op_zones import DEFAULT_ENV_CONFIG
 from rllib_mafql import MAFQLConfig
 from rllib_mafql.learner import COEFFICIENTS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("safety.md", "deployment.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if "build_algo" not in b])
@@ -32,6 +34,5 @@ def test_every_coefficient_is_explained():
 
 
 def test_the_files_that_it_shows_exist():
-    root = Path(__file__).parents[1]
     linked = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert linked and all((root / path).exists() for path in linked)
+    assert linked and all((ROOT / path).exists() for path in linked)
