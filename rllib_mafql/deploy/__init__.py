@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import grid2op_zones  # noqa: F401  # before NumPy, whose threads it fixes: their number shows in the last bits of inverses
+
 if TYPE_CHECKING:
     from rllib_mafql.deploy.agent import MAFQLAgent
     from rllib_mafql.deploy.controller import Decision, ZoneController
