@@ -80,6 +80,11 @@ class JointProjection:
         ends = np.cumsum([0, *action_map.sizes.values()])
         self._parts = [slice(start, end) for start, end in pairwise(ends)]
 
+    def reset(self) -> None:
+        """To be called where an episode begins, so that it does not depend on the ones before, not even by rounding."""
+        for zone in self.zones:
+            zone.projection.reset()
+
     def project(self, action: np.ndarray | None, grid_obs: Any) -> Projected:
         """What becomes of a joint action (sum m_i,) in [-1, 1]; of holding what there is, if it is None."""
         redispatch = np.zeros(self._n_gen, dtype=np.float32)

@@ -121,10 +121,14 @@ class SafetyProjection:
         self.lines = lines
         self.failures = 0
         self._line_names = line_names
-        self._start: np.ndarray | None = None
-        self._start_soft: np.ndarray | None = None
+        self.reset()
         self._equal = np.ones((int(units.data.balanced), units.size))
         self._hessian = 1.0 / units.scale**2
+
+    def reset(self) -> None:
+        """Forgets the last programs, from which the next ones are started: then equal episodes have equal results."""
+        self._start: np.ndarray | None = None
+        self._start_soft: np.ndarray | None = None
 
     def project(self, action: np.ndarray | None, m: Measurement, fallback: str | None = None) -> Certificate:
         """Projects an action (m,) in [-1, 1].
@@ -220,7 +224,7 @@ class SafetyProjection:
                 self._start_soft = optimum.multipliers
         except SolverError:
             self.failures += 1
-            self._start = self._start_soft = None
+            self.reset()
             return _Result(allowed, "closed form")
         # the solver keeps the balance to its tolerance only, this exactly
         return _Result(self.units.nearest(optimum.x, room), how)
