@@ -24,8 +24,8 @@ class Session:
     """
 
     def __init__(self, model: str | Path | bytes):
-        content = model if isinstance(model, bytes) else str(model)
-        self._session = ort.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+        self._model = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self._session = ort.InferenceSession(self._model, _options(), providers=["CPUExecutionProvider"])
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         # Inputs and output are bound once: what is in these arrays when the session runs is read and overwritten.
         # ONNX Runtime does not own their memory, so they must live as long as the binding.
@@ -40,6 +40,9 @@ class Session:
         self._binding.bind_ortvalue_output(value.name, ort.OrtValue.ortvalue_from_numpy(array))
         self._obs, self._noise, self._action = self._inputs["obs"], self._inputs.get("noise"), array[0]
         self.obs_size, self.action_size = len(self._obs), len(self._action)
+
+    def __reduce__(self) -> tuple[type[Session], tuple[bytes]]:
+        return Session, (self._model,)  # a copy or what is unpickled has buffers of its own
 
     def __call__(self, obs: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         """The action (m,) for an observation (d,), from noise (m,) or, without it, from zeros: deterministic."""
