@@ -103,8 +103,9 @@ class ZoneController:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the last measurement's time: another day begins."""
+        """Forgets the last time and the last programs: another day begins, as it would in a new process."""
         self._last: datetime | None = None
+        self.projection.reset()
 
     def measurement(self, time: datetime, values: Mapping[str, Any]) -> Measurement:
         """A measurement of values by quantity: arrays in the order of `package.elements`, or name -> value.
