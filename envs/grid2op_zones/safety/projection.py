@@ -218,7 +218,7 @@ class SafetyProjection:
                 program = self.program(proposed, room, model, flow, limit, price=None)
                 optimum, how = _solve(program, self._start), "program"
                 self._start = optimum.multipliers
-            except InfeasibleError:
+            except SolverError:  # there is none, or the solver has gone in circles over that
                 program = self.program(proposed, room, model, flow, limit, price=PRICE)
                 optimum, how = _solve(program, self._start_soft), "least violation"
                 self._start_soft = optimum.multipliers
