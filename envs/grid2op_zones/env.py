@@ -245,6 +245,8 @@ class ZonedGridEnv(MultiAgentEnv):
             self._rng = np.random.default_rng(seed)
         self._start_episode(series, start)
         self._stepper.begin()
+        if self.projection is not None:
+            self.projection.reset()
         self._steps = 0
         self._running = True
         counted = ("overload_steps", "illegal_actions", *(PROJECTION_METRICS if self.projection is not None else ()))

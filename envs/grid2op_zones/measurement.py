@@ -113,7 +113,8 @@ def measurement_of(elements: Elements, time: datetime, values: Mapping[str, Any]
     """A measurement of values by quantity, each an array in the order of `elements`, or a mapping from names.
 
     Raises:
-        MeasurementError: A quantity or an element is missing or unknown, or an array has the wrong length.
+        MeasurementError: A quantity or an element is missing or unknown, an array has the wrong length, or a value is
+            no number, or none of the quantity's kind. Of powers, currents and voltages, NaN stands for a missing one.
     """
     known = {name: (kind, dtype) for kind, names in QUANTITIES.items() for name, dtype in names.items()}
     if values.keys() != known.keys():
@@ -127,13 +128,26 @@ def measurement_of(elements: Elements, time: datetime, values: Mapping[str, Any]
                 missing, unknown = sorted(set(wanted) - given.keys()), sorted(given.keys() - set(wanted))
                 raise MeasurementError(f"{name}: missing {missing}, unknown {unknown}")
             given = [given[element] for element in wanted]
-        array: np.ndarray = np.asarray(given, dtype=dtype)
+        array = _typed(name, given, dtype)
         if array.shape != (len(wanted),):
             raise MeasurementError(
                 f"{name}: expected {len(wanted)} values, one of each of the {kind}, found {array.shape}"
             )
         arrays.append(array)
     return Measurement(elements, time, *arrays)
+
+
+def _typed(name: str, given: Any, dtype: type) -> np.ndarray:
+    """The values as an array of the quantity's type, if that loses nothing."""
+    try:
+        values = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"{name}: not all values are numbers: {error}") from error
+    with np.errstate(invalid="ignore", over="ignore"):
+        typed: np.ndarray = values.astype(dtype)
+    if dtype is not np.float32 and not np.array_equal(typed, values):
+        raise MeasurementError(f"{name}: {values[typed != values][0]} is no {np.dtype(dtype).name}")
+    return typed
 
 
 def check_measurement(elements: Elements, measurement: Measurement) -> None:

@@ -102,7 +102,6 @@ def write_package(folder: Path, package: ZonePackage, policy: bytes) -> None:
         "format": FORMAT,
         "grid": package.grid,
         "zone": package.zone,
-        "fingerprint": fingerprint(package.elements, package.units.names),
         "step_minutes": package.step_minutes,
         "policy": {
             "flow_steps": package.flow_steps,
@@ -121,6 +120,7 @@ def write_package(folder: Path, package: ZonePackage, policy: bytes) -> None:
         "versions": dict(package.versions),
         "sha256": {name: _sha256(folder / name) for name in (POLICY, ARRAYS)},
     }
+    manifest["fingerprint"] = fingerprint(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -153,8 +153,8 @@ def _package(folder: Path, manifest: dict[str, Any], grid: str | None) -> ZonePa
             raise PackageError(f"{folder / name} is damaged or not the one that was exported: its checksum differs")
     elements = Elements(*(tuple(manifest["measures"][kind]) for kind in QUANTITIES))
     names = tuple(manifest["actions"])
-    if fingerprint(elements, names) != manifest["fingerprint"]:
-        raise PackageError(f"{folder / MANIFEST}: its elements or units were changed: the fingerprint differs")
+    if fingerprint(manifest) != manifest["fingerprint"]:
+        raise PackageError(f"{folder / MANIFEST}: its zone, elements or units were changed: the fingerprint differs")
     safety = dict(manifest["safety"])
     level = safety.pop("level")
     with np.load(folder / ARRAYS, allow_pickle=False) as file:
@@ -203,9 +203,13 @@ def _read_json(path: Path, wanted: str) -> dict[str, Any]:
     return manifest
 
 
-def fingerprint(elements: Elements, units: tuple[str, ...]) -> str:
-    """Digest of the names and order of what a zone measures and moves."""
-    return hashlib.sha256(json.dumps([*elements, units]).encode()).hexdigest()[:16]
+def fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Digest of which zone it is, and of the names and order of what it measures and moves.
+
+    The level and the bounds of the projection are left out: they are the operator's to choose.
+    """
+    fixed = ("grid", "zone", "step_minutes", "actions", "measures", "balanced", "curtail_step")
+    return hashlib.sha256(json.dumps([manifest[name] for name in fixed]).encode()).hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:

@@ -14,8 +14,8 @@ def pretrained_export(grid: str) -> Path:
     Raises:
         ValueError: There is none for this grid; those that there are, are named.
     """
-    home = Path(__file__).parent
-    if (home / grid).is_dir():
-        return home / grid
-    have = ", ".join(sorted(path.name for path in home.iterdir() if (path / "export.json").is_file()))
-    raise ValueError(f"{PRETRAINED}: no export for grid {grid!r} ships with this package, only for {have}")
+    exports = {path.parent.name: path.parent for path in Path(__file__).parent.glob("*/export.json")}
+    if grid not in exports:
+        have = ", ".join(sorted(exports))
+        raise ValueError(f"{PRETRAINED}: no export for grid {grid!r} ships with this package, only for {have}")
+    return exports[grid]

@@ -479,7 +479,7 @@ def test_edited_names_are_refused(zone: Path, change: str) -> None:
     else:
         units.reverse()
     edit(zone / MANIFEST, **manifest)
-    with pytest.raises(PackageError, match="its elements or units were changed: the fingerprint differs"):
+    with pytest.raises(PackageError, match="its zone, elements or units were changed: the fingerprint differs"):
         read_package(zone)
 
 

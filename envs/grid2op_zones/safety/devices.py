@@ -208,7 +208,7 @@ class ZoneUnits:
     def _output(self, m: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """MW of the renewables that are available, that are injected, and that are curtailed, each (n_c,)."""
         cur = self.data.curtailable
-        available = m.gen_p_before_curtail[cur].astype(float)
+        available = np.maximum(m.gen_p_before_curtail[cur].astype(float), 0.0)
         output = m.gen_p[cur] - m.gen_p_delta[cur].astype(float)
         curtailed = np.maximum(available - output, 0.0)
         curtailed[curtailed <= TARGET_TOLERANCE_MW] = 0.0
