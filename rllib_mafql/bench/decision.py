@@ -18,8 +18,8 @@ from grid2op_zones.area import make_areas
 from grid2op_zones.dispatch import AreaPolicy
 from grid2op_zones.qp import QPDispatcher
 from grid2op_zones.simulator import grid_references
-from rllib_mafql.bench.latency import BLOCK, WARM_UP, CudaGraphPolicy, distribution, measure, on_one_core, torch_policy
-from rllib_mafql.bench.latency_models import DIFFUSION_STEPS, diffusion_model, gaussian_model
+from rllib_mafql.bench.latency import FLOW_STEPS, contenders, distribution, measure, on_one_core
+from rllib_mafql.bench.latency_models import DIFFUSION_STEPS
 from rllib_mafql.deploy.agent import ZoneStation, merged
 from rllib_mafql.deploy.controller import ZoneController
 from rllib_mafql.deploy.export import package, software
@@ -34,6 +34,9 @@ STATES = 256
 #: Steps between two of them.
 APART = 5
 
+#: Decisions of each kind before the next one's turn, and calls before each turn that are not counted.
+BLOCK, WARM_UP = 1_000, 100
+
 Decide = Callable[[Any], Any]
 
 
@@ -43,11 +46,11 @@ class Contender:
 
     Attributes:
         policy: Observation (d,) -> action (m,), the inference alone; None where there is no such part.
-        decide: Grid2Op observation -> Grid2Op action, the whole decision.
+        decide: Grid2Op observation -> Grid2Op action, the whole decision; None where only inference is measured.
     """
 
     policy: Callable[..., np.ndarray] | None
-    decide: Decide
+    decide: Decide | None
 
 
 def measure_decisions(
@@ -75,8 +78,8 @@ def measure_decisions(
 
     Returns:
         "per_agent_ms" and "end_to_end_ms" of the slowest zone, "zones" (zone -> both), "compared" (contender -> both),
-        each a distribution of p50, p90, p99, p999 and max; "runtime", "device", "flow_steps", "how" (how projections
-        of the flow went) and "zone" (that of the comparison).
+        "by_flow_steps" (steps -> inference), each a distribution of p50, p90, p99, p999 and max; "runtime", "device",
+        "flow_steps", "how" (how projections of the flow went) and "zone" (that of the comparison).
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -84,55 +87,64 @@ def measure_decisions(
     env = ZonedGridEnv(env_config)
     try:
         observations, inputs, actions = collect_states(env)
+        loads = grid_references(env.simulator, env.config).loads
         with tempfile.TemporaryDirectory() as folder, on_one_core():
             zones = [zone.name for zone in env.zones]
             widest = max(zones, key=lambda zone: env.action_map.sizes[zone])
             fields = {zone: fitted_field(inputs[zone], actions[zone], hidden, layers) for zone in zones}
             runs: dict[tuple[str, str], Contender] = {}
             stations = {}
+            flow = f"{'cuda' if device == 'cuda' else 'onnx'}_flow_"
             for zone in zones:
+                policies = contenders(fields[zone], device)
+                path = Path(folder, zone)
                 model = flow_model(field_weights(fields[zone]), flow_steps)
-                policy = CudaGraphPolicy(fields[zone], flow_steps) if device == "cuda" else None
-                runs[zone, "flow"], stations[zone] = _deployed(env, zone, Path(folder, zone), model, flow_steps, policy)
-            field = fields[widest]
-            weights = field_weights(field)
-            for name, model in (
-                ("gaussian", gaussian_model(weights)),
-                (f"diffusion_{DIFFUSION_STEPS}", diffusion_model(weights)),
-            ):
-                runs[widest, name], _ = _deployed(env, widest, Path(folder, name), model, 1, None)
-            eager = torch_policy(field, flow_steps)
-            model = flow_model(weights, flow_steps)
-            runs[widest, "torch_eager"], _ = _deployed(env, widest, Path(folder, "torch"), model, flow_steps, eager)
+                write_package(path, package(env, zone, loads, flow_steps, software()), model.SerializeToString())
+                runs[zone, "flow"], stations[zone] = _deployed(env, path, policies[f"{flow}{flow_steps}"])
+                if zone == widest:
+                    for name, contender in COMPARED.items():
+                        policy = policies[contender.format(flow_steps)]
+                        runs[zone, name], _ = _deployed(env, path, policy)
+                    steps = {k: Contender(policies[f"{flow}{k}"], None) for k in FLOW_STEPS if k != flow_steps}
+                    runs |= {(zone, f"flow_{k}"): contender for k, contender in steps.items()}
             runs[widest, "qp"] = Contender(None, _qp(env, widest))
             results = _in_turns(runs, observations, inputs, decisions, on_decisions)
             how = {zone: _how(stations[zone], observations) for zone in zones}
     finally:
         env.close()
         torch.set_num_threads(threads_before)
-    flow = {zone: results[zone, "flow"] for zone in zones}
-    slowest = {kind: max((flow[zone][kind] for zone in zones), key=lambda one: one["p99"]) for kind in KINDS}
+    own = {zone: results[zone, "flow"] for zone in zones}
+    slowest = {kind: max((own[zone][kind] for zone in zones), key=lambda one: one["p99"]) for kind in KINDS}
+    by_steps = {k: results[widest, "flow" if k == flow_steps else f"flow_{k}"]["per_agent_ms"] for k in FLOW_STEPS}
     return {
         **slowest,
         "runtime": "torch CUDA graph" if device == "cuda" else "onnxruntime",
         "device": device,
         "flow_steps": flow_steps,
         "decisions": decisions,
-        "zones": flow,
+        "zones": own,
         "zone": widest,
-        "compared": {name: result for (_, name), result in results.items() if name != "flow"},
+        "compared": {name: results[widest, name] for name in (*COMPARED, "qp")},
+        "by_flow_steps": by_steps,
         "how": how,
     }
 
 
 KINDS = ("per_agent_ms", "end_to_end_ms")
 
+#: What the flow is compared with, and its name among the contenders; {} are the flow's steps.
+COMPARED = {
+    "gaussian": "onnx_gaussian",
+    f"diffusion_{DIFFUSION_STEPS}": f"onnx_diffusion_{DIFFUSION_STEPS}",
+    "torch_eager": "torch_flow_{}",
+}
+
 
 def measurements(env_config: Mapping[str, Any]) -> int:
     """How many distributions `measure_decisions` takes."""
     env = ZonedGridEnv(env_config)
     env.close()
-    return 2 * len(env.zones) + 2 * 3 + 1
+    return 2 * (len(env.zones) + len(COMPARED)) + len(FLOW_STEPS) - 1 + 1
 
 
 def collect_states(env: ZonedGridEnv) -> tuple[list[Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -171,15 +183,10 @@ def fitted_field(inputs: np.ndarray, actions: np.ndarray, hidden: int, layers: i
     return field
 
 
-def _deployed(
-    env: ZonedGridEnv, zone: str, folder: Path, model: Any, flow_steps: int, policy: Any
-) -> tuple[Contender, ZoneStation]:
-    """A zone's controller as it is deployed; `policy` acts in place of the model where one is given."""
+def _deployed(env: ZonedGridEnv, folder: Path, policy: Callable[..., np.ndarray]) -> tuple[Contender, ZoneStation]:
+    """A zone's controller as it is deployed, with `policy` in the place of its own."""
     grid = env.simulator
-    loads = grid_references(grid, env.config).loads
-    write_package(folder, package(env, zone, loads, flow_steps, software()), model.SerializeToString())
-    own = None if policy is None else lambda obs, noise=None: policy(obs)
-    station = ZoneStation(ZoneController(folder, policy=own), grid)
+    station = ZoneStation(ZoneController(folder, policy=lambda obs, noise: policy(obs)), grid)
     n_gen, n_storage = len(grid.name_gen), len(grid.name_storage)
 
     def decide(observation: Any) -> Any:
@@ -187,7 +194,7 @@ def _deployed(
         orders = merged([station], [station.decide(observation)], n_gen, n_storage)
         return grid2op_action(grid.action_space, orders)
 
-    return Contender(station.controller.policy, decide), station
+    return Contender(policy, decide), station
 
 
 def _qp(env: ZonedGridEnv, zone: str) -> Decide:

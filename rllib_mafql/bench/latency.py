@@ -25,12 +25,6 @@ FLOW_STEPS = (1, 2, 3, 4, 5)
 #: Percentiles that are reported, in percent.
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
-#: Decisions of each contender before the next one's turn, and calls before each turn that are not counted.
-BLOCK, WARM_UP = 1_000, 100
-
-#: Different observations that are decided on.
-OBSERVATIONS = 256
-
 # An observation (d,) -> an action (m,).
 Policy = Callable[[np.ndarray], np.ndarray]
 
@@ -72,47 +66,6 @@ def on_one_core() -> Iterator[int]:
         yield core
     finally:
         os.sched_setaffinity(0, before)
-
-
-def measure_policies(
-    obs_size: int,
-    action_size: int,
-    hidden: int = 256,
-    layers: int = 2,
-    device: str = "cpu",
-    decisions: int = 20_000,
-    on_decisions: Callable[[int], None] = lambda decisions: None,
-) -> dict[str, dict[str, float]]:
-    """Measures policies of random weights (latency does not depend on them) in turns, on one thread on one core.
-
-    Args:
-        obs_size: d, size of the agent's observation.
-        action_size: m, size of its action.
-        hidden: h, width of the layers.
-        layers: layers that see the action.
-        device: "cpu", or "cuda" to measure a CUDA graph as well.
-        decisions: of each contender.
-        on_decisions: called with the number of decisions whenever some were made.
-
-    Returns:
-        Name as of :func:`contenders` -> percentiles in milliseconds.
-    """
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with on_one_core():
-            torch.manual_seed(0)
-            policies = contenders(VelocityField(obs_size, action_size, hidden, layers), device)
-            observations = np.random.default_rng(0).standard_normal((OBSERVATIONS, obs_size), np.float32)
-            parts: dict[str, list[np.ndarray]] = {name: [] for name in policies}
-            for done in range(0, decisions, BLOCK):
-                block = min(BLOCK, decisions - done)
-                for name, policy in policies.items():
-                    parts[name].append(measure(policy, WARM_UP, block, observations))
-                    on_decisions(block)
-    finally:
-        torch.set_num_threads(threads_before)
-    return {name: distribution(np.concatenate(values)) for name, values in parts.items()}
 
 
 def contenders(field: VelocityField, device: str = "cpu") -> dict[str, Policy]:

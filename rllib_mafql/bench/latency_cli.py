@@ -58,6 +58,8 @@ def latency(
                 lambda done: progress.update(task, advance=done),
             )
         wide_console().print(_table(grid, report))
+        steps = ", ".join(f"{k}: {values['p99']:.3f}" for k, values in report["by_flow_steps"].items())
+        wide_console().print(f"inference P99 by flow steps, {report['zone']}: {steps}", markup=False)
         wide_console().print(
             f"published: P99 {PUBLISHED_P99_MS:g} ms of inference; here {report['per_agent_ms']['p99']:.3f} in the "
             f"slowest zone, {report['end_to_end_ms']['p99']:.3f} for the whole decision",

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from rllib_mafql.bench import latency
+from rllib_mafql.bench import decision, latency
 from rllib_mafql.bench.latency_models import DIFFUSION_STEPS, ddim, diffusion_model, gaussian_model
 from rllib_mafql.deploy.session import Session
 from rllib_mafql.deploy.weights import field_weights
@@ -60,19 +60,25 @@ def test_the_core_is_given_back():
     assert os.sched_getaffinity(0) == before
 
 
-def test_all_contenders_are_measured_in_turns(monkeypatch):
-    monkeypatch.setattr(latency, "BLOCK", 8)
-    monkeypatch.setattr(latency, "WARM_UP", 1)
+def test_whole_decisions_are_measured_beside_inference(monkeypatch):
+    monkeypatch.setattr(decision, "BLOCK", 8)
+    monkeypatch.setattr(decision, "WARM_UP", 1)
+    monkeypatch.setattr(decision, "STATES", 12)
     affinity, threads, done = os.sched_getaffinity(0), torch.get_num_threads(), []
-    report = latency.measure_policies(7, 3, hidden=16, layers=1, decisions=20, on_decisions=done.append)
-    names = [f"onnx_flow_{steps}" for steps in range(1, 6)] + ["onnx_gaussian", "onnx_diffusion_20"]
-    names += [f"torch_flow_{steps}" for steps in range(1, 6)]
-    assert list(report) == names
-    assert done == [8] * 12 + [8] * 12 + [4] * 12
-    for percentiles in report.values():
-        assert list(percentiles) == ["p50", "p90", "p99", "p999", "max"]
-        values = list(percentiles.values())
-        assert values == sorted(values) and values[0] > 0
+    config = {"grid": "educ_case14_storage", "safety": {"level": "lines"}}
+    report = decision.measure_decisions(config, 5, 16, 1, "cpu", 20, done.append)
+    assert sum(done) == 20 * decision.measurements(config)
+    assert list(report["zones"]) == ["zone_0", "zone_1", "zone_2"]
+    assert list(report["compared"]) == ["gaussian", "diffusion_20", "torch_eager", "qp"]
+    assert list(report["by_flow_steps"]) == [1, 2, 3, 4, 5]
+    assert list(report["compared"]["qp"]) == ["end_to_end_ms"]
+    both = [*report["zones"].values(), *(report["compared"][name] for name in ("gaussian", "torch_eager"))]
+    for kinds in both:
+        assert list(kinds["per_agent_ms"]) == ["p50", "p90", "p99", "p999", "max"]
+        assert 0 < kinds["per_agent_ms"]["p50"] < kinds["end_to_end_ms"]["p50"]
+    for kind in ("per_agent_ms", "end_to_end_ms"):
+        assert report[kind]["p99"] == max(kinds[kind]["p99"] for kinds in report["zones"].values())
+    assert all(sum(ways.values()) == pytest.approx(1.0) and "refused" not in ways for ways in report["how"].values())
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == (affinity, threads)
 
 
@@ -103,7 +109,7 @@ def test_cuda_graphs_agree():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named():
     with pytest.raises(RuntimeError, match="torch finds no GPU"):
-        latency.measure_policies(7, 3, hidden=16, device="cuda", decisions=1)
+        latency.contenders(random_field(), "cuda")
 
 
 def gelu(x):
