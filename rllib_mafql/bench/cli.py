@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rllib_mafql.bench.details import bundled_env_config, profile, redispatch, scaling
 from rllib_mafql.bench.latency_cli import latency
+from rllib_mafql.bench.safety_cli import safety
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import wide_console, write_json
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 
 
-for _command in (latency, profile, redispatch, scaling):
+for _command in (latency, profile, redispatch, safety, scaling):
     app.command()(_command)
 
 
