@@ -67,8 +67,8 @@ def test_a_checkpoint_s_results_come_with_figures(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["qpzone"], "did you mean the dispatcher 'qp_zones'?"),
-        (["no/such/run"], "no/such/run: no such checkpoint or run folder"),
+        (["qpzone"], "did you mean 'qp_zones'?"),
+        (["no/such/run"], "no/such/run: no such checkpoint, run folder or export"),
         (["qp", "--config", "max_step: 3"], "unknown key 'max_step'; the nearest valid key is 'max_steps'"),
         (["qp", "--config", "none.yaml"], "--config: no such file: none.yaml"),
         (["qp", "--config", "{"], "--config"),

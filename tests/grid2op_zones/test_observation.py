@@ -10,8 +10,8 @@ import pytest
 
 from grid2op_zones import ZonedGridEnv
 from grid2op_zones.observation import LINE_FEATURES, ZoneObserver
-from grid2op_zones.view import BOUND
 from grid2op_zones.simulator import grid_references
+from grid2op_zones.view import BOUND
 
 READ = [
     "rho",

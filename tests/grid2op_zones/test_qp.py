@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 
 from grid2op_zones.area import Snapshot, make_areas
 from grid2op_zones.env import ZonedGridEnv
-from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.program import QuadraticProgram, SolverError
+from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.qp import QPDispatcher, QPSettings
 
 
