@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from grid2op_zones.action import StorageLimits
+from grid2op_zones.limits import StorageLimits
 from grid2op_zones.measurement import QUANTITIES, Elements
 from grid2op_zones.safety.devices import UnitData
 from grid2op_zones.safety.lines import Bounds, LineData, Movers

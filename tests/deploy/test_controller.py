@@ -19,7 +19,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from grid2op_zones.action import RAMP_SHARE
+from grid2op_zones.limits import RAMP_SHARE
 from grid2op_zones.measurement import QUANTITIES, Elements, Measurement, MeasurementError, Meter
 from grid2op_zones.program import QuadraticProgram, SolverError
 from grid2op_zones.safety.devices import ZoneUnits

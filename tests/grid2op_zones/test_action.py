@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grid2op_zones import ZonedGridEnv, make_zones
-from grid2op_zones.action import NOT_CURTAILED, RAMP_SHARE, ActionMap, Setpoints, project
+from grid2op_zones.action import NOT_CURTAILED, ActionMap, Setpoints
+from grid2op_zones.limits import RAMP_SHARE, project
 
 seeds = st.integers(0, 2**32 - 1)
 reuses_fixture = settings(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from grid2op_zones.action import RAMP_SHARE, ActionMap, StorageLimits
+from grid2op_zones.action import ActionMap
+from grid2op_zones.limits import RAMP_SHARE, StorageLimits
 from grid2op_zones.measurement import Elements
 from grid2op_zones.ptdf import line_susceptance
 from grid2op_zones.safety.devices import UnitData

@@ -12,19 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from grid2op_zones import _kernels
-from grid2op_zones.action import (
-    NOT_CURTAILED,
-    RAMP_SHARE,
-    RETURN_SHARE,
-    TARGET_TOLERANCE_MW,
-    Plan,
-    StorageLimits,
-    clip,
-    operating_range,
-    project,
-    ramp_box,
-    storage_box,
-)
+from grid2op_zones.action import NOT_CURTAILED, RETURN_SHARE, TARGET_TOLERANCE_MW, Plan
+from grid2op_zones.limits import RAMP_SHARE, StorageLimits, clip, operating_range, project, ramp_box, storage_box
 from grid2op_zones.measurement import Measurement
 
 #: Share of a unit's step that counts as nothing; float32 loses 1e-7.
