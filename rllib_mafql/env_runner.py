@@ -114,6 +114,12 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self.make_env()
         self.make_module()
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call this actor."""
+        env = getattr(self.config.env, "__name__", self.config.env)
+        role = ", evaluation" if self.config.in_evaluation else ""
+        return f"JointEnvRunner(worker={self.worker_index or 0}, env={env}{role})"
+
     # Set-up ----------------------------------------------------------------------------------------------------
 
     def make_env(self) -> None:

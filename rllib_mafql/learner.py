@@ -35,6 +35,11 @@ class MAFQLLearner(TorchLearner):
     metrics: Any
     _device: Any
 
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call this actor; its class there is one that Ray made of this one."""
+        env = getattr(self.config.env, "__name__", self.config.env)
+        return f"MAFQLLearner(env={env}, one of {max(1, self.config.num_learners)})"
+
     def build(self) -> None:
         """Builds modules and optimizers, then the views of them that the losses use."""
         super().build()
