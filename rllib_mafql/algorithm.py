@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import time
 from collections import deque
@@ -27,13 +28,18 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rllib_mafql.checkpoint_format import DECLARED, FORMAT, check_checkpoint, located, write_format
 from rllib_mafql.collecting import Collector
 from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.env_runner import JointEnvRunner, Rollout
+from rllib_mafql.journal import Place
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
 from rllib_mafql.replay import JointReplay, Statistics
+from rllib_mafql.stored_replay import StoredReplay
+
+logger = logging.getLogger("ray.rllib")
 
 FINGERPRINT = "env_fingerprint"
 # Learner updates since the start; kept in checkpoints.
@@ -66,6 +72,11 @@ class MAFQL(Algorithm):
         if problem:
             raise ValueError(f"MAFQL config: behavior_policies: {problem}")
         self.replay = JointReplay(self.config.replay_capacity, self.config.gamma, self.config.n_step, self.config.seed)
+        self._stored: StoredReplay | None = None
+        if self.config.store_buffer_in_checkpoints:
+            storage = self._storage  # Tune's
+            trial = None if storage is None else Place(storage.storage_filesystem, storage.trial_fs_path)
+            self._stored = StoredReplay(self.replay, trial)
         if self.offline_data is not None:
             self.offline_data.load(self._agents(), self.fingerprint)
         self._rng = np.random.default_rng(self.config.seed)
@@ -76,7 +87,9 @@ class MAFQL(Algorithm):
         self._normalized = False
 
     def cleanup(self) -> None:
-        """Ends runners, learners and the stream of recorded data."""
+        """Ends runners, learners, the stream of recorded data, and the writing of the replay."""
+        if self._stored is not None:
+            self._stored.close()
         if self.offline_data is not None:
             self.offline_data.close()
         super().cleanup()
@@ -89,8 +102,7 @@ class MAFQL(Algorithm):
 
     def _ask_runners(self, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
         """The answers of the runners that have environments."""
-        remote = self.env_runner_group.num_remote_workers() > 0
-        return self.env_runner_group.foreach_env_runner(question, local_env_runner=not remote)
+        return _ask(self.env_runner_group, question)
 
     def step(self) -> dict[str, Any]:
         """An iteration of training; its timers tell the shares of its time that the parts of training_step took."""
@@ -109,6 +121,8 @@ class MAFQL(Algorithm):
 
     def training_step(self) -> None:
         """One round: rollouts (of behaviour policies until the warm start is full), updates, new weights."""
+        if self._stored is not None:
+            self._stored.open()
         if self._before_rollouts():
             self._improve()
             return
@@ -137,7 +151,7 @@ class MAFQL(Algorithm):
         rollouts = [rollout for one in played for rollout in one.rollouts]
         for rollout in rollouts:
             for fragment in rollout.fragments:
-                self.replay.add(fragment)
+                (self._stored or self.replay).add(fragment)
         if played:
             self.metrics.aggregate([one.metrics for one in played], key=ENV_RUNNER_RESULTS)
         self.metrics.log_value("replay_size", len(self.replay), window=1)
@@ -203,13 +217,46 @@ class MAFQL(Algorithm):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state, and what MAFQL counts. The replay is not part of it: it fills anew after a restore."""
+        """RLlib's state, what MAFQL counts, random states, and how far the runners' play is.
+
+        Runners that play while the learner learns (`sample_async`) are not asked: they begin new episodes.
+        """
         state = super().get_state(components, not_components=not_components, **kwargs)
         state |= {FINGERPRINT: self.fingerprint, NUM_UPDATES: self._updates_done, "normalized": self._normalized}
+        if components is not None:
+            return state
+        replays = {"replay": self.replay}
+        if self.offline_data is not None and self.offline_data.replay is not None:
+            replays["offline_replay"] = self.offline_data.replay
+        state |= {name: replay.get_state() for name, replay in replays.items()}
+        state |= {"rng": self._rng.bit_generator.state, "staleness": list(self._staleness), "play": {}}
+        if not self.config.sample_async:
+            state["play"] = {name: dict(_ask(group, _get_play)) for name, group in self._groups().items()}
         return state
 
+    def _groups(self) -> dict[str, Any]:
+        groups = {"training": self.env_runner_group, "evaluation": self.eval_env_runner_group}
+        return {name: group for name, group in groups.items() if group is not None}
+
+    def get_metadata(self) -> dict[str, Any]:
+        """RLlib's, and the format of MAFQL's checkpoints."""
+        return super().get_metadata() | {DECLARED: FORMAT}
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """RLlib's checkpoint, and last what tells its format and whether its files are whole."""
+        saved = super().save_to_path(path, **kwargs)
+        filesystem, root = located(str(path or saved), kwargs.get("filesystem"))
+        if self._stored is not None:
+            problem = self._stored.save(Place(filesystem, root))
+            if problem is not None:
+                logger.warning("The checkpoint %s is without its replay: %s", root, problem)
+        write_format(root, (self.fingerprint or {}).get("grid"), filesystem)
+        return saved
+
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Restores a checkpoint; ValueError if it was trained on another environment."""
+        """Restores a checkpoint; ValueError if it is damaged, of another format or of another environment."""
+        if kwargs.get("component") is None:
+            check_checkpoint(str(path), kwargs.get("filesystem"))
         # Before any weights are loaded: those of another grid would fail by their shapes, and not say why.
         filesystem = kwargs.get("filesystem")
         root = str(path)
@@ -220,7 +267,8 @@ class MAFQL(Algorithm):
             with filesystem.open_input_stream(file) as stream:
                 self._refuse_other_environment(pickle.load(stream))
         super().restore_from_path(path, *args, **kwargs)
-        self._collector.publish(self.learner_group)
+        if self._stored is not None and kwargs.get("component") is None:
+            self._stored.restore(Place(filesystem, root))
 
     def _refuse_other_environment(self, state: dict[str, Any]) -> None:
         theirs, ours = state.get(FINGERPRINT), self.fingerprint
@@ -234,6 +282,29 @@ class MAFQL(Algorithm):
         self._collector.publish(self.learner_group)
         self._updates_done = state.get(NUM_UPDATES, 0)
         self._normalized = state.get("normalized", False)
+        if "rng" in state:
+            self._rng.bit_generator.state = state["rng"]
+            self._staleness = deque(state["staleness"], maxlen=self._staleness.maxlen)
+            self.replay.set_state(state["replay"])
+            if self.offline_data is not None and "offline_replay" in state:
+                self.offline_data.replay.set_state(state["offline_replay"])
+            for name, group in self._groups().items():
+                if state["play"].get(name):
+                    _ask(group, partial(_set_play, states=state["play"][name]))
+
+
+def _ask(group: Any, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
+    """The answers of a group's runners that have environments."""
+    return group.foreach_env_runner(question, local_env_runner=not group.num_remote_workers())
+
+
+def _get_play(runner: JointEnvRunner) -> tuple[int, dict[str, Any]]:
+    return runner.worker_index or 0, runner.get_play()
+
+
+def _set_play(runner: JointEnvRunner, states: dict[int, dict[str, Any]]) -> None:
+    if (runner.worker_index or 0) in states:
+        runner.set_play(states[runner.worker_index or 0])
 
 
 def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:
