@@ -70,8 +70,8 @@ def measure_constants(
     runner.stop()
     constants = {name: float(np.median(values[1:])) for name, values in found.items()}
     constants["runner_steps_per_s"] = FRAGMENT / constants.pop("sample_s")
-    constants["bytes_per_step"] = float(_stored_bytes(rollout)) / FRAGMENT
-    constants["weights_mb"] = _stored_bytes(weights) / 1e6
+    constants["bytes_per_step"] = float(stored_bytes(rollout)) / FRAGMENT
+    constants["weights_mb"] = stored_bytes(weights) / 1e6
     constants["row_bytes"] = row_bytes
     return constants
 
@@ -111,6 +111,6 @@ def _boxes(runner: Any) -> list[Any]:
     return [box for agent in runner.env.possible_agents for box in runner.get_spaces()[agent]]
 
 
-def _stored_bytes(value: Any) -> int:
+def stored_bytes(value: Any) -> int:
     """Bytes of a value in Ray's object store."""
     return ray._private.worker.global_worker.get_serialization_context().serialize(value).total_bytes

@@ -1,0 +1,214 @@
+"""What a run of MAFQL on a cluster costs its driver: processor time, memory and bytes, by the number of runners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+from ray.rllib.core import COMPONENT_RL_MODULE
+
+from rllib_mafql.algorithm import MAFQL
+from rllib_mafql.bench.scaling import stored_bytes
+from rllib_mafql.bench.simulated import DRIVER, LEARNER, RUNNER
+from rllib_mafql.config import MAFQLConfig
+
+#: Steps of a runner's request, as in the tuned examples.
+FRAGMENT = 200
+
+#: Rows of an update of one learner.
+BATCH = 256
+
+#: Numbers of runners that the measurement is extrapolated to.
+EXTRAPOLATED = (8, 100, 1000)
+
+
+class MeasuredMAFQL(MAFQL):
+    """MAFQL that counts the processor time of its own process, all threads, by what it is spent on."""
+
+    def setup(self, config: Any) -> None:
+        """As MAFQL; the counters begin at 0."""
+        self.cpu_s: dict[str, float] = {}
+        self.rows_drawn = 0
+        super().setup(config)
+
+    @contextmanager
+    def _spending(self, part: str) -> Iterator[None]:
+        with super()._spending(part), self._counting(part):
+            yield
+
+    @contextmanager
+    def _counting(self, part: str) -> Iterator[None]:
+        before = time.process_time()
+        yield
+        self.cpu_s[part] = self.cpu_s.get(part, 0.0) + time.process_time() - before
+
+    def _batch(self, size: int) -> dict[str, np.ndarray]:
+        self.rows_drawn += size
+        with self._counting("drawing"):
+            return super()._batch(size)
+
+
+@ray.remote(num_cpus=0, resources={DRIVER: 1})
+class Trial:
+    """The driver of one run, in a process of its own on the head, as Tune would have it."""
+
+    def __init__(self, config: MAFQLConfig):
+        import rllib_mafql
+
+        rllib_mafql.register()
+        before = _own_mb()
+        self.algorithm = config.build_algo()
+        self.built_mb = _own_mb() - before
+
+    def measure(self, iterations: int) -> dict[str, float]:
+        """Trains that often, after an iteration that fills the replay and starts everything."""
+        algorithm = self.algorithm
+        algorithm.train()
+        replay = algorithm.replay
+        algorithm.cpu_s, algorithm.rows_drawn = {}, 0
+        steps, held = replay.added, replay.nbytes
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(iterations):
+            algorithm.train()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        steps = replay.added - steps
+        spent = algorithm.cpu_s
+        played, batch = algorithm._collector.collect(False, wait=True), MAFQL._batch(algorithm, BATCH)
+        played_steps = sum(rollout.steps for one in played for rollout in one.rollouts)
+        weights = ray.get(algorithm._collector._weights[COMPONENT_RL_MODULE])
+        return {
+            "steps": steps,
+            "steps_per_s": steps / wall,
+            "driver_cpu": cpu / wall,
+            "driver_s": cpu,
+            "collecting_s": cpu - spent["learning"] - spent["syncing"],
+            "learning_s": spent["learning"],
+            "drawing_s": spent["drawing"],
+            "syncing_s": spent["syncing"],
+            "rows_drawn": algorithm.rows_drawn,
+            "transition_bytes_per_step": stored_bytes(played) / played_steps,
+            "batch_bytes_per_row": stored_bytes(batch) / BATCH,
+            "weights_bytes": stored_bytes(weights),
+            "built_mb": self.built_mb,
+            "driver_mb": _own_mb(),
+            "replay_mb": replay.nbytes / 1e6,
+            "replay_growth_mb": (replay.nbytes - held) / 1e6,
+        }
+
+    def stop(self) -> None:
+        """Ends the run's runners and learners."""
+        self.algorithm.stop()
+
+
+def _own_mb() -> float:
+    """Memory of this process that no other one shares, 10^6 bytes."""
+    return psutil.Process().memory_full_info().uss / 1e6
+
+
+def cluster_config(env_config: dict[str, Any], runners: int, learners: int, num_updates: int) -> MAFQLConfig:
+    """A run whose actors are placed by their resources: runners spread over all nodes, learners one a node."""
+    config = MAFQLConfig(algo_class=MeasuredMAFQL).environment("grid2op_zones", env_config=env_config)
+    config.env_runners(
+        num_env_runners=runners,
+        num_cpus_per_env_runner=0.5,
+        custom_resources_per_env_runner={RUNNER: 1},
+        rollout_fragment_length=FRAGMENT,
+    )
+    config.learners(num_learners=learners, num_cpus_per_learner=0.5, custom_resources_per_learner={LEARNER: 1})
+    config.training(num_updates=num_updates, train_batch_size_per_learner=BATCH, warm_start_steps=FRAGMENT * runners)
+    return config.debugging(seed=0)
+
+
+def measure_cluster(
+    env_config: dict[str, Any],
+    runners: Sequence[int],
+    learners: int,
+    iterations: int,
+    num_updates: int,
+    on_run: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Runs MAFQL on the connected cluster (see `simulated_cluster`), once for each number of runners.
+
+    Args:
+        env_config: of ZonedGridEnv.
+        runners: how many, of each run, two numbers at least.
+        learners: of each run, all remote; 0: the driver learns itself.
+        iterations: that are measured of each run, with one request of FRAGMENT steps to every runner.
+        num_updates: of every learner in an iteration.
+        on_run: called after each run.
+
+    Returns:
+        runs: for each number of runners what its driver did; times are processor time of the whole process, all
+        threads. costs: what follows from them, see `costs`.
+    """
+    runs = []
+    for number in runners:
+        config = cluster_config(env_config, number, learners, num_updates)
+        trial = Trial.remote(config)
+        measured = ray.get(trial.measure.remote(iterations))
+        ray.get(trial.stop.remote())
+        ray.kill(trial)
+        runs.append({"runners": number, "iterations": iterations, **measured})
+        on_run()
+    return {"fragment": FRAGMENT, "num_updates": num_updates, "learners": learners, "runs": runs, "costs": costs(runs)}
+
+
+def costs(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What a driver spends on what, from runs of different numbers of runners.
+
+    Returns:
+        request_ms: on a request to a runner, its rollout's way into the replay included; iteration_ms: on an iteration
+        beside its requests, updates and sync; row_us: on a row for a learner, drawing_us of it on drawing; sync_ms: on
+        weights from learners to runners. runner_mb: memory for each further runner. All but the slopes over the runners
+        (request_ms, runner_mb) are means of all runs.
+    """
+    runners = [run["runners"] for run in runs]
+    request_s, iteration_s = np.polyfit(runners, [run["collecting_s"] / run["iterations"] for run in runs], 1)
+    runner_mb, _ = np.polyfit(runners, [run["driver_mb"] - run["replay_mb"] for run in runs], 1)
+    iterations, rows = (sum(run[name] for run in runs) for name in ("iterations", "rows_drawn"))
+    total = {name: sum(run[name] for run in runs) for name in ("learning_s", "drawing_s", "syncing_s")}
+    return {
+        "request_ms": 1e3 * float(request_s),
+        "iteration_ms": 1e3 * float(iteration_s),
+        "row_us": 1e6 * total["learning_s"] / rows,
+        "drawing_us": 1e6 * total["drawing_s"] / rows,
+        "sync_ms": 1e3 * total["syncing_s"] / iterations,
+        "runner_mb": float(runner_mb),
+    }
+
+
+def extrapolate(report: dict[str, Any], runners: int, steps_per_s: float, updates_per_s: float) -> dict[str, float]:
+    """The driver's load with so many runners, by the costs measured and nothing else.
+
+    Args:
+        report: of `measure_cluster`.
+        runners: how many.
+        steps_per_s: that each of them plays, asynchronously, in requests of `fragment` steps.
+        updates_per_s: of every learner, of 256 rows.
+
+    Returns:
+        collecting, learning, syncing: seconds of a core that the driver needs in a second for each; driver: for all,
+        above 1 it cannot keep up. transition_mb_per_s, batch_mb_per_s: that come in and go out. memory_mb: beside the
+        replay.
+    """
+    found, last = report["costs"], report["runs"][-1]
+    iterations = updates_per_s / report["num_updates"]
+    rows = updates_per_s * report["learners"] * BATCH
+    shares = {
+        "collecting": 1e-3 * runners * steps_per_s / report["fragment"] * found["request_ms"],
+        "learning": 1e-6 * rows * found["row_us"],
+        "syncing": 1e-3 * iterations * (found["sync_ms"] + found["iteration_ms"]),
+    }
+    return {
+        "runners": runners,
+        **shares,
+        "driver": sum(shares.values()),
+        "transition_mb_per_s": 1e-6 * runners * steps_per_s * last["transition_bytes_per_step"],
+        "batch_mb_per_s": 1e-6 * rows * last["batch_bytes_per_row"],
+        "memory_mb": last["driver_mb"] - last["replay_mb"] + (runners - last["runners"]) * found["runner_mb"],
+    }
