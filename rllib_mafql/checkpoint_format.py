@@ -8,14 +8,14 @@ file, are checked by what RLlib says of them in its own metadata, and their pick
 from __future__ import annotations
 
 import json
-import pickletools
 import zlib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from rllib_mafql.checkpoint_pickles import package_version, pickle_problem
 
 FILE = "rllib_mafql.json"
 
@@ -70,7 +70,18 @@ def check_checkpoint(path: str, filesystem: FileSystem | None = None) -> dict[st
         ValueError: it is no checkpoint of RLlib's new API stack, its format is newer or older than what is read here,
             or a file is missing or damaged; says which, and what to do.
     """
-    filesystem, root = located(path, filesystem)
+    try:
+        return _checked(*located(path, filesystem), path)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from error
+
+
+def located(path: str, filesystem: FileSystem | None) -> tuple[FileSystem, str]:
+    """The file system of a folder or URI, and its path there."""
+    return (filesystem, str(path)) if filesystem is not None else FileSystem.from_uri(str(path))
+
+
+def _checked(filesystem: FileSystem, root: str, path: str) -> dict[str, Any] | None:
     kind = filesystem.get_file_info(root).type
     if kind != FileType.Directory:
         state = "there is no such folder" if kind == FileType.NotFound else "it is a file, and a checkpoint is a folder"
@@ -88,21 +99,6 @@ def check_checkpoint(path: str, filesystem: FileSystem | None = None) -> dict[st
         )
     _check_unlisted(filesystem, root, path)
     return None
-
-
-def package_version() -> str:
-    """The version of this package."""
-    try:
-        return version("rllib-mafql")
-    except PackageNotFoundError:
-        from rllib_mafql import __version__
-
-        return __version__
-
-
-def located(path: str, filesystem: FileSystem | None) -> tuple[FileSystem, str]:
-    """The file system of a folder or URI, and its path there."""
-    return (filesystem, str(path)) if filesystem is not None else FileSystem.from_uri(str(path))
 
 
 def _check_format(content: dict[str, Any], path: str) -> None:
@@ -150,25 +146,18 @@ def _check_unlisted(filesystem: FileSystem, root: str, path: str) -> None:
         elif file.endswith(".pkl"):
             problem = _pickle_problem(filesystem, f"{root}/{name}", sizes[name])
             if problem:
-                raise ValueError(f"{path}: damaged: {name} is no whole pickle ({problem}); {_DAMAGED}")
+                raise ValueError(f"{path}: damaged or of another version: {name}: {problem}; {_DAMAGED}")
     if not any(name.startswith("learner_group/") for name in sizes):
         raise ValueError(f"{path}: incomplete: it lacks the folder learner_group, with the weights; {_DAMAGED}")
 
 
 def _pickle_problem(filesystem: FileSystem, path: str, size: int) -> str:
-    """What is wrong with a pickle's structure, "" if nothing."""
-    if size == 0:
-        return "it is empty"
+    """What is wrong with a pickle, "" if nothing."""
     with filesystem.open_input_file(path) as file:
         if size > LARGE:  # by its ends
-            start, end = file.read(1), file.read_at(1, size - 1)
-            return "" if (start, end) == (b"\x80", b".") else "it was cut off"
-        try:
-            for _ in pickletools.genops(file.read()):
-                pass
-        except Exception as error:  # by what was hit
-            return str(error)
-    return ""
+            ends = file.read(1), file.read_at(1, size - 1)
+            return "" if ends == (b"\x80", b".") else "it was cut off"
+        return pickle_problem(file.read())
 
 
 def _metadata(filesystem: FileSystem, root: str, path: str, name: str) -> dict[str, Any]:
@@ -179,8 +168,6 @@ def _metadata(filesystem: FileSystem, root: str, path: str, name: str) -> dict[s
         raise ValueError(f"{path}: it has no {name}, so it is no RLlib checkpoint, or not a whole one") from None
     except ValueError:  # no JSON or no UTF-8
         raise ValueError(f"{path}: damaged: {name} is no JSON; {_DAMAGED}") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {name} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: damaged: {name} holds no mapping; {_DAMAGED}")
     return content

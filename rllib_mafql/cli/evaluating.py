@@ -2,15 +2,15 @@
 
 import math
 import os
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.table import Table
 
+from rllib_mafql.checkpoint_pickles import read_settings
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.errors import InputError, summary
 from rllib_mafql.cli.printing import write_json
@@ -71,7 +71,7 @@ def evaluate_checkpoint(
     overrides = parse_mapping(config, "--config") if config is not None else {}
     try:
         path = find_checkpoint(checkpoint)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise InputError(str(error)) from None
     if env is not None:
         overrides["env"] = env
@@ -103,21 +103,19 @@ def _evaluation_config(
     path: Path, overrides: dict[str, Any], episodes: int, num_env_runners: int, explore: bool
 ) -> "AlgorithmConfig":
     """The settings stored in the checkpoint, changed so that the algorithm only evaluates."""
-    from ray.rllib.algorithms.algorithm import Algorithm
-
     import rllib_mafql
     from rllib_mafql.cli.checks import GRID_ENV, check_keys, check_values
     from rllib_mafql.cli.names import check_env, named_env, tunable
 
     rllib_mafql.register()
     try:
-        with (path / Algorithm.CLASS_AND_CTOR_ARGS_FILE_NAME).open("rb") as file:
-            saved = pickle.load(file)
-        (state,), _ = saved["ctor_args_and_kwargs"]
-        algorithm: type[Algorithm] = saved["class"]
-        config = algorithm.get_default_config().from_state(state)
-    except Exception as error:  # a pickle can fail in any way: other versions, missing modules, a broken file
-        raise InputError(f"{path}: cannot be read: {summary(error)}") from error
+        algorithm, state = read_settings(path)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    try:
+        config = cast("type[Algorithm]", algorithm).get_default_config().from_state(state)
+    except Exception as error:  # settings of another version can fail in any way
+        raise InputError(f"{path}: its settings cannot be used here: {summary(error)}") from error
     check_keys(overrides, config, "--config")
     try:
         check_env(named_env(overrides.get("env", config.env), "--env"), "env")
@@ -151,7 +149,7 @@ def _evaluation_config(
     return config
 
 
-def check_same_interface(trained: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+def check_same_interface(trained: dict[str, Any], wanted: dict[str, Any], path: Path, source: str = "--config") -> None:
     """Raises InputError if the zones' observations and actions are not those that the checkpoint was trained with."""
     from grid2op_zones import check_env_config
     from rllib_mafql.evaluation.settings import INTERFACE_KEYS
@@ -160,7 +158,7 @@ def check_same_interface(trained: dict[str, Any], wanted: dict[str, Any], path: 
     for key in ("grid", *INTERFACE_KEYS):
         if before[key] != now[key]:
             raise InputError(
-                f"--config: env_config.{key} is {now[key]!r}, but {path} was trained with {before[key]!r}, "
+                f"{source}: env_config.{key} is {now[key]!r}, but {path} was trained with {before[key]!r}, "
                 "and its policies fit nothing else"
             )
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.console import Console
 
-from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.checks import Checked, check
 from rllib_mafql.cli.cluster import check_resources, hush, ray_session
 from rllib_mafql.cli.errors import InputError, summary
 from rllib_mafql.cli.experiments import Experiment
 from rllib_mafql.cli.options import TrainOptions
 from rllib_mafql.cli.outcome import FINISHED, INTERRUPTED, print_lines, print_outcome, shown
+from rllib_mafql.cli.restoring import restored_from
 
 DEFAULT_STORAGE_PATH = "~/ray_results"
 
@@ -33,7 +33,7 @@ def train_all(experiments: Sequence[Experiment], options: TrainOptions) -> int:
     if options.verbose == 0:
         hush()
     checked = [check(experiment) for experiment in experiments]
-    arguments = [_tune_arguments(experiment, options) for experiment in experiments]
+    arguments = [_tune_arguments(*pair, options) for pair in zip(experiments, checked, strict=True)]
     code = FINISHED
     with ray_session(options.ray_address, options.ray_num_cpus, options.ray_num_gpus, options.verbose):
         for experiment, ready in zip(experiments, checked, strict=True):
@@ -45,7 +45,7 @@ def train_all(experiments: Sequence[Experiment], options: TrainOptions) -> int:
     return code
 
 
-def _tune_arguments(experiment: Experiment, options: TrainOptions) -> dict[str, Any]:
+def _tune_arguments(experiment: Experiment, ready: Checked, options: TrainOptions) -> dict[str, Any]:
     """Arguments of tune.run that need checking before Ray starts: paths and checkpoint settings."""
     from ray import tune
 
@@ -54,10 +54,7 @@ def _tune_arguments(experiment: Experiment, options: TrainOptions) -> dict[str, 
     if restore is not None:
         if options.resume:
             raise InputError("--restore starts a new run and --resume goes on with an old one: give one of them")
-        try:
-            restore = str(find_checkpoint(restore))
-        except FileNotFoundError as error:
-            raise InputError(f"{source}: restore: {error}") from None
+        restore = str(restored_from(restore, ready.algorithm, ready.config, source))
     storage = experiment.storage_path or DEFAULT_STORAGE_PATH
     if "://" not in storage:
         folder = Path(storage).expanduser().absolute()

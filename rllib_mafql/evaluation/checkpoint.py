@@ -7,12 +7,12 @@ folder per module under `CKPT/learner_group/learner/rl_module/`, each loadable o
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_mafql.checkpoint_pickles import SETTINGS, read_settings
 from rllib_mafql.evaluation.settings import merge
 
 if TYPE_CHECKING:
@@ -55,24 +55,17 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         ValueError: not a checkpoint of RLlib's new API stack, custom connectors in it (observations would have to
             pass through them), or trained on another environment than `grid2op_zones`.
     """
-    from ray import cloudpickle
-
     import rllib_mafql
 
     rllib_mafql.register()
-    info_file = path / "class_and_ctor_args.pkl"
+    info_file = path / SETTINGS
     modules = path / MODULES
     for needed in (info_file, modules):
         if not needed.exists():
             raise ValueError(
                 f"{path} is not a checkpoint of RLlib's new API stack: it has no {needed.relative_to(path)}"
             )
-    try:
-        with info_file.open("rb") as file:
-            info = cloudpickle.load(file)
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError) as error:
-        raise ValueError(f"{info_file} cannot be read here ({type(error).__name__}: {error})") from error
-    config: dict[str, Any] = info["ctor_args_and_kwargs"][0][0]
+    algorithm, config = read_settings(path)
     if config["env"] != ENV_NAME:
         raise ValueError(f"{path} was trained on the environment {config['env']!r}; evaluation plays {ENV_NAME!r} only")
     for key in ("_env_to_module_connector", "_module_to_env_connector"):
@@ -85,10 +78,10 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         )
     evaluation_config = config.get("evaluation_config") or {}
     mapping = config["policy_mapping_fn"]
-    is_mafql = issubclass(info["class"], rllib_mafql.MAFQL)  # its modules have the agents' names
+    is_mafql = issubclass(algorithm, rllib_mafql.MAFQL)  # its modules have the agents' names
     return CheckpointInfo(
         path=path,
-        algorithm=info["class"].__name__,
+        algorithm=algorithm.__name__,
         is_mafql=is_mafql,
         env_config=merge(config["env_config"] or {}, evaluation_config.get("env_config") or {}),
         module_ids=tuple(sorted(folder.name for folder in modules.iterdir() if folder.is_dir())),

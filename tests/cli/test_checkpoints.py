@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from rllib_mafql.cli.checkpoints import find_checkpoint
 def _checkpoint(folder: Path, age: int) -> Path:
     folder.mkdir(parents=True)
     marker = folder / "rllib_checkpoint.json"
-    marker.write_text("{}")
+    marker.write_text('{"class_and_ctor_args_file": "class_and_ctor_args.pkl", "state_file": "algorithm_state"}')
+    for name in ("class_and_ctor_args.pkl", "algorithm_state.pkl", "learner_group/state.pkl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(pickle.dumps({}))
     os.utime(marker, (1_000_000 - age, 1_000_000 - age))
     return folder
 
