@@ -139,6 +139,9 @@ class MAFQLLearner(TorchLearner):
         for optimizer in self._named_optimizers.values():
             for group in optimizer.param_groups:  # a state may be of before optimizers were fused
                 group["fused"] = True
+            schedule = self._optimizer_lr_schedules[optimizer]
+            if not schedule.use_schedule:  # a fixed rate is this config's, as a population's trials change it
+                self._set_optimizer_lr(optimizer, lr=schedule.get_current_value())
 
     def _create_iterator_if_necessary(
         self, *, training_data: TrainingData, minibatch_size: int | None = None, **kwargs: Any
