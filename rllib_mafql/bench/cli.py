@@ -11,7 +11,8 @@ import psutil
 import typer
 from rich.table import Table
 
-from rllib_mafql.bench.details import bundled_env_config, profile, redispatch, scaling
+from rllib_mafql.bench.cluster_cli import cluster
+from rllib_mafql.bench.details import bundled_env_config, numbers, profile, redispatch, scaling
 from rllib_mafql.bench.latency_cli import latency
 from rllib_mafql.bench.safety_cli import safety
 from rllib_mafql.cli.bars import counting_bar
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 
-for _command in (latency, profile, redispatch, safety, scaling):
+for _command in (cluster, latency, profile, redispatch, safety, scaling):
     app.command()(_command)
 
 
@@ -86,24 +87,24 @@ def rollout(
         from rllib_mafql.bench.rollout import measure_rollouts, measure_workers, turns
         from rllib_mafql.cli.cluster import hush, ray_session
 
-        numbers = _numbers(workers, "--workers")
+        compared = numbers(workers, "--workers")
         env_config = bundled_env_config(grid, redispatch_solver=redispatch_solver)
         rllib_mafql.register()
         hush()
         with counting_bar() as progress:
-            task = progress.add_task("measuring", total=turns(repeats, numbers), rate="")
+            task = progress.add_task("measuring", total=turns(repeats, compared), rate="")
 
             def advance() -> None:
                 progress.update(task, advance=1)
 
             report = measure_rollouts(env_config, steps, repeats, advance)
-            with ray_session("local", num_cpus=max(numbers)):
-                report |= measure_workers(env_config, steps, repeats, numbers, advance)
+            with ray_session("local", num_cpus=max(compared)):
+                report |= measure_workers(env_config, steps, repeats, compared, advance)
         report = {"grid": grid, "solver": redispatch_solver, "steps": steps, "repeats": repeats, **report}
         wide_console().print(_rollout_table(report))
         efficiency = report["scaling_efficiency"]
         scaling = (
-            "" if efficiency is None else f"{max(numbers)} runners come to {efficiency:.0%} of as many single ones; "
+            "" if efficiency is None else f"{max(compared)} runners come to {efficiency:.0%} of as many single ones; "
         )
         wide_console().print(
             f"with SLSQP the runner is {report['runner_slsqp_over_plain']:.2f} times plain Grid2Op; {scaling}"
@@ -173,13 +174,6 @@ def learner(
             soft_wrap=True,
         )
         write_json(json_file, {"grid": grid, **report})
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"{option} {text!r}: expected numbers of at least 1 with commas between them, such as 1,2")
-    return sorted({int(part) for part in parts})
 
 
 def joint_sizes(grid: str) -> tuple[int, int]:

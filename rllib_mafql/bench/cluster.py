@@ -47,6 +47,10 @@ class MeasuredMAFQL(MAFQL):
         yield
         self.cpu_s[part] = self.cpu_s.get(part, 0.0) + time.process_time() - before
 
+    def _collect(self, behavior: bool) -> None:
+        with self._counting("collecting"):
+            super()._collect(behavior)
+
     def _batch(self, size: int) -> dict[str, np.ndarray]:
         self.rows_drawn += size
         with self._counting("drawing"):
@@ -86,7 +90,7 @@ class Trial:
             "steps_per_s": steps / wall,
             "driver_cpu": cpu / wall,
             "driver_s": cpu,
-            "collecting_s": cpu - spent["learning"] - spent["syncing"],
+            "collecting_s": spent["collecting"],
             "learning_s": spent["learning"],
             "drawing_s": spent["drawing"],
             "syncing_s": spent["syncing"],
@@ -136,7 +140,7 @@ def measure_cluster(
 
     Args:
         env_config: of ZonedGridEnv.
-        runners: how many, of each run, two numbers at least.
+        runners: how many, of each run.
         learners: of each run, all remote; 0: the driver learns itself.
         iterations: that are measured of each run, with one request of FRAGMENT steps to every runner.
         num_updates: of every learner in an iteration.
@@ -162,22 +166,24 @@ def costs(runs: Sequence[dict[str, float]]) -> dict[str, float]:
     """What a driver spends on what, from runs of different numbers of runners.
 
     Returns:
-        request_ms: on a request to a runner, its rollout's way into the replay included; iteration_ms: on an iteration
-        beside its requests, updates and sync; row_us: on a row for a learner, drawing_us of it on drawing; sync_ms: on
-        weights from learners to runners. runner_mb: memory for each further runner. All but the slopes over the runners
-        (request_ms, runner_mb) are means of all runs.
+        request_ms: on a request to a runner, its rollout's way into the replay included. transitions_ms: the same for
+        1,000 transitions, and with the drawing of 1,000 rows. row_us: on a row for a learner, drawing_us of it on
+        drawing. sync_ms: on weights from learners to runners. iteration_ms: on an iteration beside these. runner_mb:
+        memory for each further runner, the replay left out.
     """
-    runners = [run["runners"] for run in runs]
-    request_s, iteration_s = np.polyfit(runners, [run["collecting_s"] / run["iterations"] for run in runs], 1)
-    runner_mb, _ = np.polyfit(runners, [run["driver_mb"] - run["replay_mb"] for run in runs], 1)
-    iterations, rows = (sum(run[name] for run in runs) for name in ("iterations", "rows_drawn"))
-    total = {name: sum(run[name] for run in runs) for name in ("learning_s", "drawing_s", "syncing_s")}
+    names = ("steps", "iterations", "rows_drawn", "driver_s", "collecting_s", "learning_s", "drawing_s", "syncing_s")
+    total = {name: sum(run[name] for run in runs) for name in names}
+    requests = sum(run["runners"] * run["iterations"] for run in runs)
+    beside = total["driver_s"] - total["collecting_s"] - total["learning_s"] - total["syncing_s"]
+    memory = [run["driver_mb"] - run["replay_mb"] for run in runs]
+    runner_mb = np.polyfit([run["runners"] for run in runs], memory, 1)[0] if len(runs) > 1 else 0.0
     return {
-        "request_ms": 1e3 * float(request_s),
-        "iteration_ms": 1e3 * float(iteration_s),
-        "row_us": 1e6 * total["learning_s"] / rows,
-        "drawing_us": 1e6 * total["drawing_s"] / rows,
-        "sync_ms": 1e3 * total["syncing_s"] / iterations,
+        "request_ms": 1e3 * total["collecting_s"] / requests,
+        "transitions_ms": 1e6 * (total["collecting_s"] / total["steps"] + total["drawing_s"] / total["rows_drawn"]),
+        "row_us": 1e6 * total["learning_s"] / total["rows_drawn"],
+        "drawing_us": 1e6 * total["drawing_s"] / total["rows_drawn"],
+        "sync_ms": 1e3 * total["syncing_s"] / total["iterations"],
+        "iteration_ms": 1e3 * beside / total["iterations"],
         "runner_mb": float(runner_mb),
     }
 

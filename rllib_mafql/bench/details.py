@@ -31,6 +31,14 @@ def bundled_env_config(grid: str, **settings: Any) -> dict[str, Any]:
     return env_config
 
 
+def numbers(text: str, option: str) -> list[int]:
+    """Numbers with commas between them, in order; InputError names the option."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"{option} {text!r}: expected numbers of at least 1 with commas between them, such as 1,2")
+    return sorted({int(part) for part in parts})
+
+
 def profile(
     grid: BundledGrid = "l2rpn_idf_2023",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each measurement.")] = 300,
