@@ -57,7 +57,6 @@ class MeasuredMAFQL(MAFQL):
             return super()._batch(size)
 
 
-@ray.remote(num_cpus=0, resources={DRIVER: 1})
 class Trial:
     """The driver of one run, in a process of its own on the head, as Tune would have it."""
 
@@ -66,7 +65,7 @@ class Trial:
 
         rllib_mafql.register()
         before = _own_mb()
-        self.algorithm = config.build_algo()
+        self.algorithm: Any = config.build_algo()
         self.built_mb = _own_mb() - before
 
     def measure(self, iterations: int) -> dict[str, float]:
@@ -153,7 +152,7 @@ def measure_cluster(
     runs = []
     for number in runners:
         config = cluster_config(env_config, number, learners, num_updates)
-        trial = Trial.remote(config)
+        trial: Any = ray.remote(num_cpus=0, resources={DRIVER: 1})(Trial).remote(config)
         measured = ray.get(trial.measure.remote(iterations))
         ray.get(trial.stop.remote())
         ray.kill(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -17,10 +18,10 @@ DRIVER, RUNNER, LEARNER = "mafql_driver", "mafql_runner", "mafql_learner"
 
 
 @contextmanager
-def simulated_cluster(nodes: int, runners_per_node: int = 1, store_mb: int = 150) -> Iterator[Cluster]:
+def simulated_cluster(nodes: int, runners_per_node: int = 1, store_mb: int = 150) -> Iterator[Cluster | None]:
     """Starts a head that runs nothing but the driver, and nodes of one logical CPU each; connects this process.
 
-    A Ray that is already connected in this process is used, as in `ray_session`. Processes on other nodes share nothing
+    A Ray that is already connected in this process is used, as in `ray_session`, and None is yielded. Processes on other nodes share nothing
     with this one but the machine: what they import, they find as on a cluster.
 
     Args:
@@ -40,7 +41,7 @@ def simulated_cluster(nodes: int, runners_per_node: int = 1, store_mb: int = 150
         for _ in range(nodes):
             cluster.add_node(wait=False, num_cpus=1, resources={RUNNER: runners_per_node, LEARNER: 1}, **common)
         cluster.wait_for_nodes(timeout=120)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         yield cluster
     finally:
         ray.shutdown()
