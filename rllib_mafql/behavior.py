@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 RANDOM = "random"
+
+
+class Player(NamedTuple):
+    """A behaviour policy that has been drawn."""
+
+    name: str
+    seed: int
+    imitable: bool  #: whether what it does is worth cloning
 
 
 class Behaviors:
@@ -28,14 +36,19 @@ class Behaviors:
         self._noise = noise
         self._rng = rng
 
-    def draw(self, env: Any) -> tuple[str, Any]:
-        """Name and policy for the episode that `env` is in."""
-        name = str(self._rng.choice(self._names, p=self._shares))
-        return name, self._start(env, name)
+    def draw(self) -> Player:
+        """One of them, by the weights."""
+        return self._seeded(str(self._rng.choice(self._names, p=self._shares)), True)
 
-    def random(self, env: Any) -> Any:
-        """The policy "random" for the episode that `env` is in."""
-        return self._start(env, RANDOM)
+    def random(self) -> Player:
+        """The policy "random", not worth cloning."""
+        return self._seeded(RANDOM, False)
+
+    def start(self, env: Any, player: Player) -> Any:
+        """The policy itself, for the episode that `env` is in."""
+        policy = self._make(env, player.name, player.seed)
+        policy.reset()
+        return policy
 
     def problem(self, env: Any) -> str | None:
         """What is wrong with the names, if anything."""
@@ -46,10 +59,8 @@ class Behaviors:
                 return str(error)
         return None
 
-    def _start(self, env: Any, name: str) -> Any:
-        policy = self._make(env, name, int(self._rng.integers(2**31)))
-        policy.reset()
-        return policy
+    def _seeded(self, name: str, imitable: bool) -> Player:
+        return Player(name, int(self._rng.integers(2**31)), imitable)
 
     def _make(self, env: Any, name: str, seed: int) -> Any:
         if hasattr(env, "behavior_policy"):

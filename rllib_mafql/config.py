@@ -7,37 +7,20 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided, TorchCompileWhatToCompile
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
-from ray.rllib.utils.schedules.scheduler import Scheduler
 
 from rllib_mafql.behavior import RANDOM
 from rllib_mafql.env_runner import JointEnvRunner
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
-from rllib_mafql.objectives import COEFFICIENTS
 from rllib_mafql.offline.data import JointOfflineData
+from rllib_mafql.validation import check_each, check_together
 
 # RLlib's mark of an argument that was not given, of any type.
 _UNSET: Any = NotProvided
-
-CONSERVATISM = ("counterfactual", "joint")
-EXECUTION = ("decentralized", "centralized")
-PRECISIONS = ("float32", "bfloat16")
-POSITIVE_INTEGERS = (
-    "actor_hidden",
-    "teacher_hidden",
-    "critic_hidden",
-    "hidden_layers",
-    "num_critics",
-    "n_step",
-    "replay_capacity",
-    "num_random_actions",
-    "num_updates",
-    "takeover_horizon",
-)
 
 
 class MAFQLConfig(AlgorithmConfig):
@@ -105,6 +88,7 @@ class MAFQLConfig(AlgorithmConfig):
 
         # Data.
         self.replay_capacity = 200_000   # rows; a fragment of T transitions takes T + 1
+        self.store_buffer_in_checkpoints = False  # the replay is kept on disk, for restored runs to go on with
         self.warm_start_steps = 1_000    # transitions, recorded or by behaviour policies, before the first update
         self.warm_start_updates = 0      # updates on those alone, before the learned policy plays
         self.behavior_policies = {RANDOM: 1.0}  # name -> weight; the environment's behavior_policy(name) makes them
@@ -172,6 +156,7 @@ class MAFQLConfig(AlgorithmConfig):
         tau: float = _UNSET,
         reward_bounds: tuple[float, float] | None = _UNSET,
         replay_capacity: int = _UNSET,
+        store_buffer_in_checkpoints: bool = _UNSET,
         warm_start_steps: int = _UNSET,
         warm_start_updates: int = _UNSET,
         behavior_policies: dict[str, float] = _UNSET,
@@ -232,74 +217,9 @@ class MAFQLConfig(AlgorithmConfig):
 
     def validate(self) -> None:
         """Raises ValueError, naming the field and what would be right."""
+        check_each(self)
         super().validate()
-        for name in ("flow_steps", "teacher_flow_steps"):
-            self._require_integer(name, 1, 5)
-        for name in POSITIVE_INTEGERS:
-            self._require_integer(name, 1)
-        for name in ("warm_start_steps", "warm_start_updates"):
-            self._require_integer(name, 0)
-        if self.offline_updates is not None:
-            self._require_integer("offline_updates", 0)
-        self._require("n_step", self.n_step <= 255, "at most 255")
-        choices = (("conservatism", CONSERVATISM), ("execution", EXECUTION), ("precision", PRECISIONS))
-        for name, allowed in choices:
-            self._require(name, getattr(self, name) in allowed, f"one of {', '.join(allowed)}")
-        what = self.torch_compile_learner_what_to_compile
-        compilable = not self.torch_compile_learner or what == TorchCompileWhatToCompile.FORWARD_TRAIN
-        self._require("torch_compile_learner_what_to_compile", compilable, "forward_train: MAFQL compiles its losses")
-        for name in COEFFICIENTS:
-            value = getattr(self, name)
-            Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
-            values = [v for _, v in value] if isinstance(value, (list, tuple)) else [value]
-            self._require(name, all(v is not None and v >= 0 for v in values), "0 or greater")
-        for name in (
-            "behavior_fraction",
-            "takeover_fraction",
-            "own_cloning_weight",
-            "offline_fraction",
-            "zero_noise_fraction",
-            "average_tau",
-            "tau",
-        ):
-            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        self._require("gamma", 0 <= self.gamma < 1, "at least 0 and less than 1")
-        self._require("obs_noise", self.obs_noise >= 0, "0 or greater")
-        self._require("behavior_noise", self.behavior_noise >= 0, "0 or greater")
-        self._require(
-            "offline_memory_gb", self.offline_memory_gb is None or self.offline_memory_gb >= 0, "None or 0 or greater"
-        )
-        cloned = self.offline_cloned_policies
-        names = cloned is None or (isinstance(cloned, (list, tuple)) and all(isinstance(name, str) for name in cloned))
-        self._require("offline_cloned_policies", names, "None or a list of policies' names")
-        fits = self.is_offline or self.warm_start_steps <= self.replay_capacity
-        self._require("warm_start_steps", fits, f"at most replay_capacity ({self.replay_capacity})")
-        distance = self.projected_cloning_distance
-        self._require("projected_cloning_distance", distance is None or distance >= 0, "None or 0 or greater")
-        temperature = self.advantage_temperature
-        self._require("advantage_temperature", temperature is None or temperature > 0, "None or greater than 0")
-        bounds = self.reward_bounds
-        ordered = bounds is None or (len(bounds) == 2 and bounds[0] < bounds[1])
-        self._require("reward_bounds", ordered, "None or [low, high]")
-        weights = self.behavior_policies
-        usable = isinstance(weights, dict) and all(w >= 0 for w in weights.values()) and sum(weights.values()) > 0
-        self._require("behavior_policies", usable, "a mapping of names to weights of at least 0, not all 0")
-        self._require("sample_async", isinstance(self.sample_async, bool), "true or false")
-        served = self.in_evaluation or not self.sample_async or self.num_env_runners > 0
-        self._require("sample_async", served, "false where num_env_runners is 0")
-        self._require("rl_module_spec", self._rl_module_spec is None, "unset: MAFQL builds its own modules")
-
-    def _require_integer(self, name: str, low: int, high: int | None = None) -> None:
-        value = getattr(self, name)
-        inside = isinstance(value, int) and value >= low and (high is None or value <= high)
-        self._require(
-            name, inside, f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-        )
-
-    def _require(self, name: str, condition: Any, right: str) -> None:
-        if not condition:
-            value = getattr(self, name, None)
-            raise ValueError(f"MAFQL config: {name} must be {right}, got {value!r}")
+        check_together(self)
 
     def get_default_learner_class(self) -> type[MAFQLLearner]:
         """The one learner of MAFQL."""

@@ -250,7 +250,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                     if play.begin():
                         self._begin(slot, play.behavior)
                 elif slot.takeover == slot.length:
-                    slot.take_over(self._behaviors)
+                    slot.take_over(self._behaviors, self._behaviors.draw())
         fragments += [slot.cut() for slot in self._slots]
         return [fragment for fragment in fragments if fragment is not None]
 
@@ -283,18 +283,18 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             self._episode += 1
         elif not slot.seeded and self._seed is not None:
             arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
-        scenario = slot.begin(arguments)
+        slot.begin(arguments)
         if not self.config.in_evaluation:
             draw = self._rng.random()
             if draw < self.config.takeover_fraction:
                 # Off the behaviour policies' own paths first, so that the data show how they come back.
                 slot.takeover = int(self._rng.integers(1, self.config.takeover_horizon + 1))
                 if behavior:
-                    slot.play_random(self._behaviors)
+                    slot.take_over(self._behaviors, self._behaviors.random())
             elif behavior or draw < self.config.takeover_fraction + self.config.behavior_fraction:
-                slot.take_over(self._behaviors)
+                slot.take_over(self._behaviors, self._behaviors.draw())
         if self._recorder is not None:
-            slot.recorded = self._recorder.begin(scenario)
+            slot.recorded = self._recorder.begin(slot.scenario)
 
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""
@@ -376,6 +376,34 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                 self._weights_seq_no = number
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+
+    def get_play(self) -> dict[str, Any]:
+        """All that decides how play goes on, besides the weights: random states, episodes under way, metrics."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "python": random.getstate(),
+            "numpy": np.random.get_state(),  # noqa: NPY002 - see __init__
+            "episode": self._episode,
+            "slots": [slot.get_state(episode=not self.config.in_evaluation) for slot in self._slots],
+            "metrics": self.metrics.get_state(),
+        }
+
+    def set_play(self, state: dict[str, Any]) -> None:
+        """Goes on from what `get_play` gave: plays episodes that were under way once more up to where they were.
+
+        Where an environment then is somewhere else, as its play depends on more than `np_random` (Gymnasium's generator
+        of an environment) and the actions, a new episode begins.
+        """
+        for slot, played in zip(self._slots, state["slots"], strict=False):
+            if not slot.set_state(played, self._behaviors):
+                logger.warning("An environment did not play its episode as before; a new one begins.")
+            if slot.running and self._recorder is not None:
+                slot.recorded = self._recorder.begin(slot.scenario, first_step=slot.length)
+        self._rng.bit_generator.state = state["rng"]
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002 - see __init__
+        self._episode = state["episode"]
+        self.metrics.set_state(state["metrics"])
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What RLlib needs to build this runner anew."""

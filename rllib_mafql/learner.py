@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+from ray.rllib.core import COMPONENT_OPTIMIZER
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -20,6 +21,9 @@ from rllib_mafql.networks import MIN_ACTION_STD
 from rllib_mafql.objectives import COEFFICIENTS, Objectives
 from rllib_mafql.optimizers import MovingAverage, fused_adam, step_clipped
 from rllib_mafql.replay import Statistics
+
+#: Key of the state of torch's generator.
+RANDOM_STATE = "torch_rng"
 
 
 class MAFQLLearner(TorchLearner):
@@ -199,6 +203,26 @@ class MAFQLLearner(TorchLearner):
             for module in self.module.values():
                 for tensor in [*module.parameters(), *module.buffers()]:
                     torch.distributed.broadcast(tensor.data, 0)
+
+    # State -----------------------------------------------------------------------------------------------------
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's, and with the optimizers' the state of the generator that noise is drawn from."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if COMPONENT_OPTIMIZER in state:
+            state[RANDOM_STATE] = self._generator_state().numpy()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over a state. Of several learners each goes on drawing its own noise."""
+        super().set_state(state)
+        if RANDOM_STATE in state and self.config.num_learners <= 1:
+            saved = torch.from_numpy(state[RANDOM_STATE].copy())
+            if len(saved) == len(self._generator_state()):  # else it was saved on another kind of device
+                (torch.cuda if self._device.type == "cuda" else torch).set_rng_state(saved)
+
+    def _generator_state(self) -> Tensor:
+        return (torch.cuda if self._device.type == "cuda" else torch).get_rng_state()
 
     # Schedules and metrics -------------------------------------------------------------------------------------
 

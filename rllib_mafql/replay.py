@@ -6,7 +6,7 @@ fragment, so that no second copy of next observations is kept.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,10 +88,14 @@ class JointReplay:
         self.gamma = gamma
         self.n_step = n_step
         self.rng = np.random.default_rng(seed)
-        self.size = 0
         self.added = 0
-        self._next = 0
-        self._filled = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets all rows."""
+        self.size = 0
+        self.rows = 0  # written since the start
+        self.base = 0  # the row that the ring began with: row r lies at (r - base) % capacity
         self._columns: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -102,6 +106,20 @@ class JointReplay:
     def nbytes(self) -> int:
         """Bytes of the rows in use."""
         return sum(column[: self._filled].nbytes for column in self._columns.values())
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row; 0 before the first."""
+        return sum(column.itemsize * int(np.prod(column.shape[1:])) for column in self._columns.values())
+
+    @property
+    def first(self) -> int:
+        """The oldest row that is held."""
+        return max(self.base, self.rows - self.capacity)
+
+    @property
+    def _filled(self) -> int:
+        return min(self.rows - self.base, self.capacity)
 
     def add(self, fragment: Fragment) -> None:
         """Adds a fragment; of one longer than the ring, the last `capacity - 1` transitions.
@@ -122,8 +140,7 @@ class JointReplay:
         self._write("behavior", fragment.behavior[-kept:])
         self.size -= int(np.count_nonzero(self._write("ahead", np.append(found.ahead[-kept:], 0))))
         self.size += kept
-        self._next = (self._next + kept + 1) % self.capacity
-        self._filled = min(self._filled + kept + 1, self.capacity)
+        self.rows += kept + 1
 
     def sample(self, batch_size: int) -> dict[str, np.ndarray]:
         """`batch_size` transitions drawn with replacement: the arrays (batch_size, ...) named in COLUMNS, float32."""
@@ -148,6 +165,57 @@ class JointReplay:
         obs = _moments(self._columns["obs"][held], np.ones(self._filled, bool))
         actions = _moments(self._columns["actions"][held], imitable if imitable.any() else transitions)
         return Statistics(*obs, *actions)
+
+    # Saving ----------------------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """All but the rows."""
+        return {"rng": self.rng.bit_generator.state, "added": self.added}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` gave."""
+        self.rng.bit_generator.state = state["rng"]
+        self.added = state["added"]
+
+    def rows_between(self, first: int, stop: int) -> dict[str, np.ndarray]:
+        """Copies of rows that are held, all columns."""
+        rows = self._at(first, stop)
+        return {name: column[rows] for name, column in self._columns.items()}
+
+    def begin_at(self, rows: int, base: int, capacity: int) -> None:
+        """Prepares an empty replay for rows of one of another capacity, maybe, that had come to row `rows`."""
+        self.rows = rows
+        # where a row lies decides when it is drawn: the same place, unless there is another number of places
+        self.base = base if capacity == self.capacity else max(base, rows - min(capacity, self.capacity))
+
+    def put(self, first: int, columns: dict[str, np.ndarray]) -> None:
+        """Puts rows, as `rows_between` gave them, back; those that are not held are left out. Then call `settle`."""
+        if not self._columns:
+            self._reserve(columns["obs"].shape[1], columns["actions"].shape[1])
+        start, stop = max(first, self.first), min(first + len(columns["ahead"]), self.rows)
+        rows = self._at(start, max(stop, start))
+        for name, column in self._columns.items():
+            column[rows] = columns[name][start - first : max(stop, start) - first]
+
+    def settle(self, lost: list[tuple[int, int]]) -> None:
+        """Makes what was put back ready for sampling, without the rows (from, to) that were not put back."""
+        if not self._columns:
+            self.rows = self.base = 0
+            return
+        ahead = self._columns["ahead"]
+        missing = np.zeros(self.capacity, bool)
+        for first, stop in lost:
+            rows = self._at(max(first, self.first), min(stop, self.rows))
+            missing[rows] = True
+            for column in self._columns.values():
+                column[rows] = 0
+        following = (np.arange(self.capacity) + ahead) % self.capacity
+        ahead[missing[following]] = 0
+        self.size = int(np.count_nonzero(ahead[: self._filled]))
+
+    def _at(self, first: int, stop: int) -> np.ndarray:
+        """Where rows lie in the ring."""
+        return (np.arange(first, stop) - self.base) % self.capacity
 
     def _check(self, fragment: Fragment) -> None:
         steps = fragment.steps
@@ -181,8 +249,7 @@ class JointReplay:
     def _write(self, name: str, values: np.ndarray) -> np.ndarray:
         """Writes rows from the next one on, over the ring's end if need be; returns what they held."""
         column = self._columns[name]
-        rows = self._next + np.arange(len(values))
-        rows[rows >= self.capacity] -= self.capacity
+        rows = self._at(self.rows, self.rows + len(values))
         old = column[rows] if name == "ahead" else values
         column[rows] = values
         return old

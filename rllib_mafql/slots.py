@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_mafql.behavior import RANDOM, Behaviors
+from rllib_mafql.behavior import Behaviors, Player
 from rllib_mafql.offline.episode import FragmentBuilder
 from rllib_mafql.replay import Fragment
 
@@ -89,12 +89,18 @@ class Slot:
         self.total = 0.0
         self.length = 0
         self.recorded: FragmentBuilder | None = None
+        self.scenario = ""  # its name, where the environment tells
+        self._arguments: dict[str, Any] = {}  # of the reset
+        self._players: list[tuple[int, Player]] = []  # who has taken over, and at which step
+        self._given: list[np.ndarray] = []  # the actions so far, where they are collected
 
     # Episodes --------------------------------------------------------------------------------------------------
 
-    def begin(self, arguments: Mapping[str, Any]) -> str:
-        """Resets the environment; returns the scenario's name ("" if not told). What was not cut is lost."""
+    def begin(self, arguments: Mapping[str, Any]) -> None:
+        """Resets the environment. What was not cut is lost."""
         self._forget()
+        self._arguments = dict(arguments)
+        self._random_state = _random_state(self.env)
         self._steps = 0
         out = self.obs
         if self._joint:
@@ -104,16 +110,13 @@ class Slot:
             self.layout.write(obs, out)
             info = infos.get(self.layout.agents[0], {})
         self.running = True
-        return str(info.get("scenario", ""))
+        self.scenario = str(info.get("scenario", ""))
 
-    def play_random(self, behaviors: Behaviors) -> None:
-        """Random play from now on, not worth cloning."""
-        self.policy, self.player, self.own = RANDOM, behaviors.random(self.env), False
-
-    def take_over(self, behaviors: Behaviors) -> None:
+    def take_over(self, behaviors: Behaviors, player: Player) -> None:
         """A behaviour policy plays from now on."""
-        self.policy, self.player = behaviors.draw(self.env)
-        self.imitable, self.own = True, False
+        self._players.append((self.length, player))
+        self.policy, self.player = player.name, behaviors.start(self.env, player)
+        self.imitable, self.own = player.imitable, False
 
     def chosen(self) -> np.ndarray:
         """The joint action (sum m_i,) of the behaviour policy that plays now."""
@@ -126,7 +129,7 @@ class Slot:
         With `collect` the step is kept. Afterwards `obs` is what follows it. If the environment raises, nothing has
         changed.
         """
-        at = self._steps
+        at, given = self._steps, action.copy() if collect else action
         if collect and at == len(self._rewards):
             self._grow()
         out = self._obs[at + 1] if collect else self._obs[at]
@@ -144,6 +147,7 @@ class Slot:
         self.failures = 0
         self.running = not (terminated or truncated)
         if collect:
+            self._given.append(given)
             imitable, projection = self.imitable, info.get("projection")
             if projection is not None:
                 action = projection["action"]
@@ -155,6 +159,59 @@ class Slot:
                 components = info.get("reward_components", {})
                 self.recorded.add(self._obs[at], action, reward, self.imitable, self.policy, components)
         return bool(terminated), bool(truncated), info
+
+    # Saving ----------------------------------------------------------------------------------------------------
+
+    def get_state(self, episode: bool = True) -> dict[str, Any]:
+        """How to come to where the environment is now.
+
+        Args:
+            episode: keep how the episode under way came to where it is, as far as it was collected.
+        """
+        state = {"seeded": self.seeded, "random_state": _random_state(self.env), "episode": None}
+        if episode and self.running:
+            state["episode"] = {
+                "arguments": self._arguments,
+                "random_state": self._random_state,
+                "players": [(step, tuple(player)) for step, player in self._players],
+                "actions": np.array(self._given, np.float32).reshape(-1, self.layout.action_size),
+                "takeover": self.takeover,
+                "obs": self.obs.copy(),
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any], behaviors: Behaviors) -> bool:
+        """Goes on from a state: plays its episode, if there is one, once more up to where it was.
+
+        Returns:
+            Whether the environment came to the same observation; if not, no episode is under way afterwards.
+        """
+        self.running = False
+        if state["episode"] is not None:
+            self._replay(state["episode"], behaviors)
+        _set_random_state(self.env, state["random_state"])
+        self.seeded = state["seeded"]
+        return self.running == (state["episode"] is not None)
+
+    def _replay(self, episode: dict[str, Any], behaviors: Behaviors) -> None:
+        _set_random_state(self.env, episode["random_state"])
+        self.begin(episode["arguments"])
+        players = {step: Player(*player) for step, player in episode["players"]}
+        for step, action in enumerate(episode["actions"]):
+            self._resume_player(players.get(step), behaviors)
+            if self.player is not None:
+                self.chosen()  # what comes next is drawn from its own state
+            if not self.running:
+                return
+            self.step(action, collect=False)
+            self._given.append(action.copy())
+        self._resume_player(players.get(self.length), behaviors)
+        self.takeover = episode["takeover"]
+        self.running = self.running and np.array_equal(self.obs, episode["obs"])
+
+    def _resume_player(self, player: Player | None, behaviors: Behaviors) -> None:
+        if player is not None:
+            self.take_over(behaviors, player)
 
     # What is collected -----------------------------------------------------------------------------------------
 
@@ -200,3 +257,14 @@ class Slot:
         for new, old in zip((self._obs, self._actions, self._rewards, self._behavior), kept, strict=True):
             new[: len(old)] = old
         self._steps = steps
+
+
+def _random_state(env: Any) -> dict[str, Any]:
+    """The state of the generator that Gymnasium gives every environment."""
+    return env.np_random.bit_generator.state
+
+
+def _set_random_state(env: Any, state: dict[str, Any]) -> None:
+    bits = getattr(np.random, state["bit_generator"])()
+    bits.state = state
+    env.np_random = np.random.Generator(bits)

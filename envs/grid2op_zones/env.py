@@ -132,7 +132,7 @@ class ZonedGridEnv(MultiAgentEnv):
         }
         # EnvContext carries the indices of RLlib's runner and of the copy within it
         entropy = [scenarios["seed"], *(getattr(config, name, 0) or 0 for name in ("worker_index", "vector_index"))]
-        self._rng = np.random.default_rng(entropy)
+        self.np_random = np.random.default_rng(entropy)
         self._stepper = GridStepper(self.simulator, self.action_map, self.config["fast_step"])
         self._running = False
 
@@ -242,7 +242,7 @@ class ZonedGridEnv(MultiAgentEnv):
         if options:
             raise ValueError(f"options: unknown {sorted(options)}; known are 'scenario' and 'start'")
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
+            self.np_random = np.random.default_rng(seed)
         self._start_episode(series, start)
         self._stepper.begin()
         if self.projection is not None:
@@ -308,9 +308,9 @@ class ZonedGridEnv(MultiAgentEnv):
         """
         for draw in range(MAX_STARTS):
             kept = start if draw < GIVEN_STARTS else None
-            self._episode = self.scenarios.pinned(series, kept, self._rng)
+            self._episode = self.scenarios.pinned(series, kept, self.np_random)
             try:
-                self._reset_simulator(int(self._rng.integers(_MAX_SEED)))
+                self._reset_simulator(int(self.np_random.integers(_MAX_SEED)))
             except EnvError as error:
                 failure = error
             else:

@@ -48,10 +48,10 @@ class Recorder:
         self._episodes = 0
         self._writer: FragmentWriter | None = None
 
-    def begin(self, scenario: str) -> FragmentBuilder:
-        """For the steps of an episode that begins."""
+    def begin(self, scenario: str, first_step: int = 0) -> FragmentBuilder:
+        """For the steps of an episode that begins, or goes on from `first_step` after a restore."""
         self._episodes += 1
-        return FragmentBuilder(f"{self._prefix}-e{self._episodes:06d}", scenario)
+        return FragmentBuilder(f"{self._prefix}-e{self._episodes:06d}", scenario, first_step)
 
     def go_on(self, builder: FragmentBuilder) -> FragmentBuilder:
         """For the further steps of an episode whose first ones were handed in by `end`."""

@@ -60,18 +60,18 @@ class EchoEnv(MultiAgentEnv):
             for i, agent in enumerate(self.agents)
         }
         self.action_spaces = {agent: gym.spaces.Box(-self.scale, self.scale, (2,), np.float32) for agent in self.agents}
-        self.rng = np.random.default_rng(0)
+        self.np_random = np.random.default_rng(0)
 
     def _observe(self):
         self.obs = {
-            agent: self.rng.uniform(-1, 1, space.shape).astype(np.float32)
+            agent: self.np_random.uniform(-1, 1, space.shape).astype(np.float32)
             for agent, space in self.observation_spaces.items()
         }
         return self.obs
 
     def reset(self, *, seed=None, options=None):
         if seed is not None:
-            self.rng = np.random.default_rng(seed)
+            self.np_random = np.random.default_rng(seed)
         self.steps = 0
         return self._observe(), {}
 
