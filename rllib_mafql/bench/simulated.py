@@ -21,8 +21,8 @@ DRIVER, RUNNER, LEARNER = "mafql_driver", "mafql_runner", "mafql_learner"
 def simulated_cluster(nodes: int, runners_per_node: int = 1, store_mb: int = 150) -> Iterator[Cluster | None]:
     """Starts a head that runs nothing but the driver, and nodes of one logical CPU each; connects this process.
 
-    A Ray that is already connected in this process is used, as in `ray_session`, and None is yielded. Processes on other nodes share nothing
-    with this one but the machine: what they import, they find as on a cluster.
+    A Ray that is already connected in this process is used, as in `ray_session`, and None is yielded. Processes on the
+    nodes share nothing with this one but the machine: what they import, they find as on a cluster.
 
     Args:
         nodes: beside the head.
