@@ -83,6 +83,8 @@ def _referred(content: bytes) -> Iterator[tuple[str, str]]:
     """(module, name) of every class and function of `OWN` that a pickle loads; fails where the pickle is not whole."""
     memo: dict[int, str | None] = {}
     last: tuple[str | None, str | None] = (None, None)  # the last two values, where they are strings
+    code: Any
+    argument: Any
     for code, argument, _ in pickletools.genops(content):
         name = code.name
         if name in _STRINGS:

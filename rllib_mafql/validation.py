@@ -1,0 +1,94 @@
+"""What MAFQL's settings may be, each on its own and together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
+
+from rllib_mafql.objectives import COEFFICIENTS
+from rllib_mafql.ranges import MOST, Range
+
+if TYPE_CHECKING:
+    from rllib_mafql.config import MAFQLConfig
+
+_SHARE = Range(0, 1, text="between 0 and 1")
+_WIDTH = Range(1, 65_536, whole=True)
+_COUNT = Range(0, MOST, whole=True, text="an integer of at least 0")
+_POSITIVE = Range(1, MOST, whole=True, text="an integer of at least 1")
+_AMOUNT = Range(0, text="0 or greater")
+
+NUMBERS: dict[str, Range] = {
+    **dict.fromkeys(COEFFICIENTS, Range(0, schedule=True, text="0 or greater")),
+    **dict.fromkeys(("flow_steps", "teacher_flow_steps"), Range(1, 5, whole=True)),
+    **dict.fromkeys(("actor_hidden", "teacher_hidden", "critic_hidden"), _WIDTH),
+    **dict.fromkeys(("hidden_layers", "num_critics"), Range(1, 100, whole=True)),
+    **dict.fromkeys(("num_random_actions", "num_updates", "train_batch_size_per_learner"), _POSITIVE),
+    **dict.fromkeys(("warm_start_steps", "warm_start_updates"), _COUNT),
+    **dict.fromkeys(("behavior_fraction", "takeover_fraction", "own_cloning_weight", "offline_fraction"), _SHARE),
+    **dict.fromkeys(("zero_noise_fraction", "average_tau", "tau"), _SHARE),
+    **dict.fromkeys(("obs_noise", "behavior_noise"), _AMOUNT),
+    "n_step": Range(1, 255, whole=True),
+    "replay_capacity": _POSITIVE,
+    "takeover_horizon": _POSITIVE,
+    "gamma": Range(0, 1, below=True, text="at least 0 and less than 1"),
+    "lr": Range(0, schedule=True),
+    "grad_clip": Range(0, above=True, optional=True),
+    "offline_updates": Range(0, MOST, whole=True, optional=True, text="an integer of at least 0"),
+    "offline_memory_gb": Range(0, optional=True, text="0 or greater"),
+    "projected_cloning_distance": Range(0, optional=True, text="0 or greater"),
+    "advantage_temperature": Range(0, above=True, optional=True, text="greater than 0"),
+    "torch_num_threads": Range(1, 1024, whole=True, optional=True),
+}
+CHOICES = {
+    "conservatism": ("counterfactual", "joint"),
+    "execution": ("decentralized", "centralized"),
+    "precision": ("float32", "bfloat16"),
+}
+SWITCHES = ("sample_async", "calibrated", "offline_skip_bad")
+
+
+def check_each(config: MAFQLConfig) -> None:
+    """Checks every setting on its own; ValueError names it and what would be right."""
+    for name, range_ in NUMBERS.items():
+        _require(config, name, range_.holds(getattr(config, name)), range_.right)
+    for name, allowed in CHOICES.items():
+        value = getattr(config, name)
+        _require(config, name, isinstance(value, str) and value in allowed, f"one of {', '.join(allowed)}")
+    for name in SWITCHES:
+        _require(config, name, isinstance(getattr(config, name), bool), "true or false")
+    bounds = config.reward_bounds
+    listed = isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(Range().holds(bound) for bound in bounds)
+    _require(config, "reward_bounds", bounds is None or (listed and bounds[0] < bounds[1]), "None or [low, high]")
+    weights: Any = config.behavior_policies
+    usable = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    usable = usable and all(_AMOUNT.holds(weight) for weight in weights.values()) and sum(weights.values()) > 0
+    _require(config, "behavior_policies", usable, "a mapping of names to weights of at least 0, not all 0")
+    cloned = config.offline_cloned_policies
+    names = isinstance(cloned, (list, tuple)) and all(isinstance(name, str) for name in cloned)
+    _require(config, "offline_cloned_policies", cloned is None or names, "None or a list of policies' names")
+
+
+def check_together(config: MAFQLConfig) -> None:
+    """Checks settings that exclude each other, once each is right on its own; ValueError as `check_each`."""
+    what = config.torch_compile_learner_what_to_compile
+    compilable = not config.torch_compile_learner or what == TorchCompileWhatToCompile.FORWARD_TRAIN
+    _require(
+        config,
+        "torch_compile_learner_what_to_compile",
+        compilable,
+        "forward_train: MAFQL compiles its losses",
+    )
+    fits = config.is_offline or config.warm_start_steps <= config.replay_capacity
+    _require(config, "warm_start_steps", fits, f"at most replay_capacity ({config.replay_capacity})")
+    for name in ("offline_updates", "offline_cloned_policies"):
+        needed = config.is_offline or config.in_evaluation or getattr(config, name) is None
+        _require(config, name, needed, "None where there are no recorded data (input_)")
+    served = config.in_evaluation or not config.sample_async or config.num_env_runners > 0
+    _require(config, "sample_async", served, "false where num_env_runners is 0")
+    _require(config, "rl_module_spec", config._rl_module_spec is None, "unset: MAFQL builds its own modules")
+
+
+def _require(config: MAFQLConfig, name: str, condition: bool, right: str) -> None:
+    if not condition:
+        raise ValueError(f"MAFQL config: {name} must be {right}, got {getattr(config, name, None)!r}")
