@@ -6,9 +6,13 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rllib_mafql.cli.errors import InputError, nearest, summary, warn
+from rllib_mafql.cli.errors import InputError, nearest, summary
 from rllib_mafql.cli.experiments import Experiment
+from rllib_mafql.cli.metric_names import warn_of_unknown_metric
 from rllib_mafql.cli.names import STORED_AS, check_env, find_algorithm, tunable
+from rllib_mafql.cli.schedulers import mutated
+from rllib_mafql.cli.search import Search, make_search
+from rllib_mafql.cli.space import EXPRESSIONS, is_space, overlaid, variants
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -27,18 +31,6 @@ TRANSLATED = (
     "num_cpus_for_driver",
     "num_workers",
 )
-#: What RLlib and MAFQL report besides the groups of `METRIC_GROUPS`.
-METRICS = (
-    "training_iteration",
-    "time_total_s",
-    "time_since_restore",
-    "iterations_since_restore",
-    "num_env_steps_sampled_lifetime",
-    "num_episodes_lifetime",
-    "num_training_step_calls_per_iteration",
-    "num_learner_updates",  # MAFQL's
-)
-METRIC_GROUPS = ("env_runners", "evaluation", "learners", "timers", "fault_tolerance", "perf")
 #: Of a search space, this many combinations are checked.
 MAX_VARIANTS = 50
 _RLLIB_ADVICE = "\nTo suppress all validation errors"
@@ -51,6 +43,7 @@ class Checked:
     algorithm: type["Algorithm"]
     config: dict[str, Any]  # settings as Ray Tune takes them, see `tunable`
     resources: list[dict[str, float]]  # what a trial needs in all ("CPU", "GPU", ...), for each variant checked
+    search: Search
 
 
 def check(experiment: Experiment) -> Checked:
@@ -66,12 +59,24 @@ def check(experiment: Experiment) -> Checked:
     config = tunable(experiment.config(), experiment.source)
     if isinstance(experiment.stop, dict):
         experiment.stop = checked_stop(experiment.stop, experiment.source)
+    default = algorithm.get_default_config()
+    search, config = make_search(
+        experiment.search,
+        config,
+        default,
+        num_samples=experiment.num_samples,
+        stop=experiment.stop,
+        source=experiment.source,
+    )
+    changes = mutated(search.scheduler)
+    check_keys(changes, default, f"{experiment.source}.scheduler.hyperparam_mutations")
     resources = []
-    for variant in islice(_variants(config), MAX_VARIANTS):
-        check_values(algorithm.get_default_config(), variant, experiment.source)
+    for variant, special in islice(variants(overlaid(config, changes)), MAX_VARIANTS):
+        source = experiment.source + (f" (with {special})" if special else "")
+        check_values(algorithm.get_default_config(), variant, source)
         request: Any = algorithm.default_resource_request(variant)
         resources.append(request.required_resources)
-    return Checked(algorithm, config, resources)
+    return Checked(algorithm, config, resources, search)
 
 
 def checked_stop(stop: dict[str, Any], source: str) -> dict[str, float]:
@@ -86,9 +91,7 @@ def checked_stop(stop: dict[str, Any], source: str) -> dict[str, float]:
     for path, value in flat.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{source}: stop.{path}: must be a number, not {value!r}")
-        if path not in METRICS and path.split("/")[0] not in METRIC_GROUPS:
-            known = nearest(path, [*METRICS, *(f"{group}/..." for group in METRIC_GROUPS)])
-            warn(f"{source}: stop.{path}: no metric that RLlib or MAFQL reports{known}")
+        warn_of_unknown_metric(path, f"{source}: stop.{path}")
     return flat
 
 
@@ -126,6 +129,8 @@ def check_keys(settings: dict[str, Any], default: "AlgorithmConfig", source: str
         usual = vars(default).get(key)
         if isinstance(value, str) and type(usual) in (int, float) and value != "auto":
             raise InputError(f"{place}: must be a number such as {usual!r}, not {value!r}")
+        if isinstance(value, dict) and not is_space(value) and isinstance(usual, int | float | str):
+            raise InputError(f"{place}: no search space is written so{nearest(next(iter(value), ''), EXPRESSIONS)}")
         if key in ("env_config", "evaluation_config", "model_config") and not isinstance(value, dict | None):
             raise InputError(f"{place}: must be a mapping, not {value!r}")
     if settings.get("evaluation_config"):
@@ -179,14 +184,6 @@ def _check_model_config(settings: dict[str, Any], source: str) -> None:
     for key in settings:
         if key not in valid:
             raise InputError(f"{source}.{key}: unknown key{nearest(key, valid)}")
-
-
-def _variants(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The settings with each combination of their search space, or a sample of it, filled in."""
-    from ray.tune.search.variant_generator import generate_variants
-
-    for _, spec in generate_variants({"config": config}):
-        yield spec["config"]
 
 
 def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: str) -> None:

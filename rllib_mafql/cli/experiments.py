@@ -10,6 +10,8 @@ from typing import Any
 
 from rllib_mafql.cli.errors import InputError, nearest, summary
 from rllib_mafql.cli.options import TrainOptions
+from rllib_mafql.cli.search import SEARCH_KEYS, SearchSpec
+from rllib_mafql.cli.space import with_spaces
 from rllib_mafql.cli.yaml_values import parse, parse_mapping
 
 CHECKPOINT_KEYS = (
@@ -37,6 +39,7 @@ SPEC_KEYS = (
     "storage_path",
     "restore",
     "max_failures",
+    *SEARCH_KEYS,
 )
 
 
@@ -63,6 +66,7 @@ class Experiment:
     storage_path: str | None = None
     restore: str | None = None
     max_failures: int = 0
+    search: SearchSpec = field(default_factory=SearchSpec)
 
     def config(self) -> dict[str, Any]:
         """The settings of all layers in one dict, nested ones merged key by key."""
@@ -131,7 +135,7 @@ def from_options(options: TrainOptions) -> Experiment:
 def _apply(options: TrainOptions, experiment: Experiment) -> None:
     """Puts the given options over what the experiment says; an option that was not given changes nothing."""
     if options.config is not None:
-        settings = parse_mapping(options.config, "--config")
+        settings = with_spaces(parse_mapping(options.config, "--config"), "--config")
         if options.env is not None and settings.get("env", options.env) != options.env:
             raise InputError(f"--env {options.env} and --config env {settings['env']} disagree")
         experiment.layers.append(Layer("--config", settings))
@@ -198,16 +202,17 @@ def _from_spec(file: Path, name: str, spec: Any) -> Experiment:
             raise InputError(f"{source}.checkpoint_config.{key}: unknown key{nearest(key, CHECKPOINT_KEYS)}")
     checkpoint |= _checkpoint_arguments({key: spec[key] for key in FLAT_CHECKPOINT_KEYS if key in spec})
     for key in ("num_samples", "max_failures"):
-        if not isinstance(spec.get(key, 1), int):
+        if type(spec.get(key, 1)) is not int:
             raise InputError(f"{source}.{key}: must be a whole number, not {spec[key]!r}")
     copied = ("num_samples", "storage_path", "restore", "max_failures")
     return Experiment(
         name=name,
         source=source,
         run=spec["run"],
-        layers=[Layer(f"{source}.config", config)],
+        layers=[Layer(f"{source}.config", with_spaces(config, f"{source}.config"))],
         stop=spec.get("stop"),
         checkpoint=checkpoint,
+        search=SearchSpec(**{key: spec.get(key) for key in SEARCH_KEYS}),
         **{key: spec[key] for key in copied if spec.get(key) is not None},
     )
 
