@@ -145,7 +145,7 @@ class MAFQLLearner(TorchLearner):
                 group["fused"] = True
             schedule = self._optimizer_lr_schedules[optimizer]
             if not schedule.use_schedule:  # a fixed rate is this config's, as a population's trials change it
-                self._set_optimizer_lr(optimizer, lr=schedule.get_current_value())
+                self._set_optimizer_lr(optimizer, lr=float(schedule.get_current_value()))
 
     def _create_iterator_if_necessary(
         self, *, training_data: TrainingData, minibatch_size: int | None = None, **kwargs: Any
