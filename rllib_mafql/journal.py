@@ -158,6 +158,7 @@ class ReplayJournal:
             "format": FORMAT,
             "trial": self._place.path,
             "rows": rows,
+            "transitions": len(self._replay),
             "base": self._replay.base,
             "capacity": self._replay.capacity,
             "pieces": [piece for piece in pieces if piece.stop > piece.first],
@@ -252,7 +253,8 @@ class Manifest(NamedTuple):
     """A checkpoint's `replay.json`."""
 
     trial: str  #: the trial's folder when it was written
-    rows: int
+    rows: int  #: ever written
+    transitions: int  #: held
     base: int
     capacity: int
     pieces: list[Piece]
@@ -300,7 +302,7 @@ def load(replay: JointReplay, manifest: Manifest, trial: Place) -> list[str]:
                 problems.append(f"no file has rows {at} to {first - 1}")
             try:
                 replay.put(first, _read(segment, first, stop))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 lost.append((first, stop))
                 problems.append(f"{segment.file.path} is damaged ({error})")
             at = stop

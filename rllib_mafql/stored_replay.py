@@ -25,7 +25,7 @@ class StoredReplay:
         self._trial = trial
         self._journal: ReplayJournal | None = None
         self._restored: tuple[Place, Manifest] | None = None  # yet to be read
-        self.rows_lost = 0  # of what was restored
+        self.lost = 0  # transitions of what was restored
 
     def open(self) -> None:
         """Reads what was restored, once training does go on. To be called before the replay is used."""
@@ -81,13 +81,12 @@ class StoredReplay:
             self._journal = None
 
     def _lose(self, manifest: Manifest, checkpoint: Place, problems: list[str]) -> None:
-        held = manifest.rows - max(manifest.base, manifest.rows - manifest.capacity)
-        self.rows_lost = held - len(self._replay)
+        self.lost = manifest.transitions - len(self._replay)
         logger.warning(
-            "Of the replay of %s %d of %d transitions could be read; it fills anew. %s.",
+            "%d of the %d transitions in the replay of %s are lost, and it fills anew: %s",
+            self.lost,
+            manifest.transitions,
             checkpoint.path,
-            len(self._replay),
-            held,
             "; ".join(problems[:3]) + ("; and more" if problems[3:] else ""),
         )
 

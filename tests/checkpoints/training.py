@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tree
 
-
 #: Of results: what depends on the clock, on the process, or on requests that are under way.
 PASSING = {"date", "pid", "hostname", "node_ip", "timers", "perf", "sample", "config", "env_runner_group"}
 PASSING_WORDS = re.compile(r"(?<!life)time(?!steps_total)|throughput|since_restore|_ms$")
@@ -126,7 +125,7 @@ def main() -> None:
     saved = None
     if request.get("save"):
         saved = algorithm.save().checkpoint.path if storage else algorithm.save_to_path(request["save"])
-    found = {"saved": saved, "outcome": outcome(algorithm, results[-1:]), "lost": algorithm._stored.rows_lost}
+    found = {"saved": saved, "outcome": outcome(algorithm, results[-1:]), "lost": algorithm._stored.lost}
     Path(request["out"]).write_bytes(pickle.dumps(found))
     algorithm.stop()
     ray.shutdown()
