@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,47 +26,62 @@ ERROR_HEADING = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt)\b")
 ERROR_LINES = 15
 
 
-def print_outcome(
-    trials: Sequence[Any], unfinished: Sequence[Any], algorithm: type["Algorithm"], folder: str, console: Console
-) -> int:
+@dataclass
+class Outcome:
+    """What came of an experiment."""
+
+    trials: Sequence[Any]  # Tune's, after the run
+    unfinished: Sequence[Any]  # those of them that Ctrl-C cut off
+    incomplete: bool  # whether there are trials that were not begun
+    algorithm: type["Algorithm"]  # what they ran
+    folder: str  # where their results are
+
+
+def print_outcome(outcome: Outcome, console: Console, best: Any = None) -> int:
     """Prints the table of trials, checkpoints with the commands that evaluate them, and errors.
 
     Args:
-        trials: Tune's trials, after the run.
-        unfinished: Those of them that Ctrl-C cut off.
-        algorithm: What they ran.
-        folder: Where their results are.
+        outcome: What came of the experiment.
         console: Where to print.
+        best: The best trial of a search, whose table has been printed; only its checkpoint is named.
 
     Returns:
         The command's exit code: `FINISHED`, `FAILED` or `INTERRUPTED`.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("trial", "status", "iterations", "env steps", "return", "time"):
-        table.add_column(heading, justify="left" if heading in ("trial", "status") else "right")
-    for trial in trials:
-        table.add_row(*_row(trial, "interrupted" if trial in unfinished else trial.status.lower()))
-    console.print()
-    console.print(table)
-    for trial in trials:
-        # Until it writes one, a trial that was restored has the checkpoint that it started from.
-        if trial.checkpoint is not None and Path(trial.checkpoint.path).parent == Path(trial.storage.trial_fs_path):
-            path = shown(trial.checkpoint.path)
+    trials, unfinished = outcome.trials, outcome.unfinished
+    if best is None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("trial", "status", "iterations", "env steps", "return", "time"):
+            table.add_column(heading, justify="left" if heading in ("trial", "status") else "right")
+        for trial in trials:
+            table.add_row(*_row(trial, "interrupted" if trial in unfinished else trial.status.lower()))
+        console.print()
+        console.print(table)
+    for trial in trials if best is None else [best]:
+        path = own_checkpoint(trial)
+        if path is not None:
             print_lines(
                 console,
-                f"checkpoint: {path}",
-                f"evaluate:   {command('rllib')} evaluate {shlex.quote(path)} --episodes 20",
+                f"checkpoint: {shown(path)}",
+                f"evaluate:   {command('rllib')} evaluate {shlex.quote(shown(path))} --episodes 20",
             )
         elif trial.status == "TERMINATED" and trial not in unfinished:
             print_lines(console, f"{trial} wrote no checkpoint (see --checkpoint-at-end, --checkpoint-freq)")
     failed = [trial for trial in trials if trial.status == "ERROR"]
     for trial in failed:
-        _report_error(trial, algorithm, console)
-    print_lines(console, f"curves:     {command('tensorboard')} --logdir {shlex.quote(shown(folder))}")
-    if unfinished:
+        _report_error(trial, outcome.algorithm, console)
+    print_lines(console, f"curves:     {command('tensorboard')} --logdir {shlex.quote(shown(outcome.folder))}")
+    if unfinished or outcome.incomplete:
         _report_interruption(unfinished, console)
         return INTERRUPTED
     return FAILED if failed else FINISHED
+
+
+def own_checkpoint(trial: Any) -> str | None:
+    """The newest checkpoint that a trial itself wrote: at its start it may have that of another run or trial."""
+    checkpoint = trial.checkpoint
+    own = checkpoint is not None and Path(checkpoint.path).parent == Path(trial.storage.trial_fs_path)
+    return checkpoint.path if own else None
 
 
 def _row(trial: Any, status: str) -> list[str]:
@@ -117,6 +133,9 @@ def environment_error(algorithm: type["Algorithm"], config: dict[str, Any]) -> s
 
 def _report_interruption(trials: Sequence[Any], console: Console) -> None:
     for trial in trials:
+        if not trial.last_result:
+            print_lines(console, f"{trial} had not begun")
+            continue
         saved = trial.latest_checkpoint_result
         if saved is None:
             start = "from the beginning, since it wrote no checkpoint yet (see --checkpoint-freq)"

@@ -57,7 +57,7 @@ def make_scheduler(spec: Any, stop: Any, source: str) -> Any:
     from ray.tune.schedulers import SCHEDULER_IMPORT, AsyncHyperBandScheduler
 
     name, arguments = named(spec or FIFO, SCHEDULERS, source)
-    cls = SCHEDULER_IMPORT[SCHEDULERS[name]]
+    cls: Any = SCHEDULER_IMPORT[SCHEDULERS[name]]
     arguments = {key: value for key, value in arguments.items() if key not in ("metric", "mode")}
     checked_arguments(cls, arguments, source, without=("metric", "mode", "custom_explore_fn"))
     if cls is AsyncHyperBandScheduler and isinstance(stop, Mapping):

@@ -101,7 +101,9 @@ def make_search(
         if guided:
             raise InputError(f"{source}.search_alg: pbt chooses by itself what to try; leave search_alg out")
         if concurrent is not None:
-            raise InputError(f"{source}.max_concurrent_trials: pbt compares all trials; leave max_concurrent_trials out")
+            raise InputError(
+                f"{source}.max_concurrent_trials: pbt compares all trials; leave max_concurrent_trials out"
+            )
         config = first_population(config, default, mutations, f"{place}.hyperparam_mutations")
         if num_samples == 1 and not any(isinstance(space, dict) for space in spaces(config).values()):
             raise InputError(f"{source}.num_samples: a population needs at least 2 trials, better 4; there is 1")
@@ -164,6 +166,6 @@ def _warn_of_lost_replay(config: Mapping[str, Any], default: "AlgorithmConfig", 
         return  # none of MAFQL's
     if not config.get("store_buffer_in_checkpoints", getattr(default, "store_buffer_in_checkpoints", False)):
         warn(
-            f"{source}: trials that go on from another's checkpoint begin with an empty replay, and with warm_start_steps "
-            "again; set store_buffer_in_checkpoints: true"
+            f"{source}: trials that go on from another's checkpoint begin with an empty replay and with "
+            "warm_start_steps again; set store_buffer_in_checkpoints: true"
         )

@@ -51,7 +51,7 @@ def make_searcher(spec: Any, config: dict[str, Any], max_concurrent: int | None,
             f"{source}: {name} takes no grid_search (config.{grids[0]}); write choice, or search with type: random"
         )
     if not spaces(config):
-        raise InputError(f"{source}: nothing to search: config has no search space such as {{loguniform: [1e-4, 1e-2]}}")
+        raise InputError(f"{source}: config has no search space such as {{loguniform: [1e-4, 1e-2]}}")
     module, package = PACKAGES[name]
     if importlib.util.find_spec(module) is None:
         raise InputError(f"{source}: {name} needs a package that is not installed: pip install '{package}'")

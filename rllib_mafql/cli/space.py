@@ -27,8 +27,8 @@ Path = tuple[str | int, ...]
 def with_spaces(value: Any, source: str) -> Any:
     """`value` with search spaces as Tune takes them, from the way in which YAML writes them.
 
-    A mapping whose only key is one of `EXPRESSIONS` stands for that function of `ray.tune`. `{grid_search: [...]}` stays
-    as it is, since Tune reads that itself.
+    A mapping whose only key is one of `EXPRESSIONS` stands for that function of `ray.tune`. `{grid_search: [...]}`
+    stays as it is, since Tune reads that itself.
 
     Args:
         value: Settings, or a part of them.
@@ -109,8 +109,8 @@ def dotted(path: Path) -> str:
 def variants(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Settings without search spaces that show whether the values in them can be used.
 
-    Every point of the grids, with the rest drawn at random; then each value of a choice and both ends of a range, one at
-    a time.
+    Every point of the grids, with the rest drawn at random; then each value of a choice and both ends of a range, one
+    at a time.
 
     Yields:
         The settings, and what makes them special, such as "lr = 0.1"; empty for points of grids.

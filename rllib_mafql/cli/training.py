@@ -1,5 +1,6 @@
 """Running experiments with Ray Tune."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from rllib_mafql.cli.cluster import check_resources, hush, ray_session
 from rllib_mafql.cli.errors import InputError, summary
 from rllib_mafql.cli.experiments import Experiment
 from rllib_mafql.cli.options import TrainOptions
-from rllib_mafql.cli.outcome import FINISHED, INTERRUPTED, print_lines, print_outcome, shown
+from rllib_mafql.cli.outcome import FINISHED, INTERRUPTED, Outcome, print_lines, print_outcome, shown
 from rllib_mafql.cli.restoring import restored_from
+from rllib_mafql.cli.trials import metric_of, print_trials, sorted_rows, write_trials
 
 DEFAULT_STORAGE_PATH = "~/ray_results"
 
@@ -76,28 +78,50 @@ def _train(
     experiment: Experiment, ready: Checked, kwargs: dict[str, Any], options: TrainOptions, console: Console
 ) -> int:
     from ray import tune
+    from ray.tune import TuneError
 
     from rllib_mafql.cli.progress import ProgressLines
+    from rllib_mafql.cli.watching import ExploitLines, MetricGuard, SchedulerState
 
+    search = ready.search
     folder = f"{kwargs['storage_path']}/{experiment.name}"
     env = ready.config.get("env")
     console.print(
         f"training {ready.algorithm.__name__} on {env}, results in {shown(folder)}", highlight=False, soft_wrap=True
     )
     progress = ProgressLines(console, experiment.stop)
-    analysis = tune.run(
-        ready.algorithm,
-        name=experiment.name,
-        config=ready.config,
-        stop=experiment.stop,
-        num_samples=experiment.num_samples,
-        max_failures=experiment.max_failures,
-        resume="AUTO+ERRORED" if options.resume else None,
-        callbacks=[progress],
-        verbose=min(options.verbose, 2),
-        raise_on_failed_trial=False,
-        **kwargs,
-    )
+    guard = None if search.metric is None else MetricGuard(search.metric, f"{experiment.source}.metric")
+    # Tune gives callbacks their states by their places in the list.
+    callbacks = [progress, SchedulerState(search.scheduler), ExploitLines(console, search.varied)]
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # MetricGuard checks
+    try:
+        analysis = tune.run(
+            ready.algorithm,
+            name=experiment.name,
+            config=ready.config,
+            stop=experiment.stop,
+            num_samples=experiment.num_samples,
+            max_failures=experiment.max_failures,
+            resume="AUTO+ERRORED" if options.resume else None,
+            callbacks=[*callbacks, guard] if guard else callbacks,
+            verbose=min(options.verbose, 2),
+            raise_on_failed_trial=False,
+            **search.arguments(),
+            **kwargs,
+        )
+    except TuneError as error:
+        if guard is not None and guard.problem is not None:
+            raise guard.problem from error
+        raise
     if options.resume and not progress.reported:
         print_lines(console, "the run had finished before; to train further, start a new one with --restore CHECKPOINT")
-    return print_outcome(analysis.trials, progress.unfinished, ready.algorithm, folder, console)
+    outcome = Outcome(
+        analysis.trials, progress.unfinished, not search.search_alg.is_finished(), ready.algorithm, folder
+    )
+    if not search.several or not analysis.trials:
+        return print_outcome(outcome, console)
+    metric, mode = metric_of(search, analysis.trials)
+    rows = sorted_rows(analysis.trials, progress.unfinished, search, metric, mode)
+    print_trials(rows, metric, mode, console)
+    write_trials(rows, metric, mode, folder, console)
+    return print_outcome(outcome, console, best=rows[0].trial)

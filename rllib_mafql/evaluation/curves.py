@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def read_progress(trial: Path) -> list[Row]:
     """
     if (trial / "result.json").is_file():
         with (trial / "result.json").open(encoding="utf-8") as file:
-            return [_fresh(_flat(json.loads(line))) for line in file if line.strip()]
+            return parse_results(file)
     if (trial / "progress.csv").is_file():
         with (trial / "progress.csv").open(newline="", encoding="utf-8") as file:
             return [
@@ -96,6 +96,11 @@ def read_progress(trial: Path) -> list[Row]:
                 for row in csv.DictReader(file)
             ]
     raise FileNotFoundError(f"{trial} has neither result.json nor progress.csv")
+
+
+def parse_results(lines: Iterable[str]) -> list[Row]:
+    """The metrics in lines of result.json, nested names joined by "/"; numbers only."""
+    return [_fresh(_flat(json.loads(line))) for line in lines if line.strip()]
 
 
 def _fresh(row: Row) -> Row:

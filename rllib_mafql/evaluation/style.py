@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
         figure.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=len(entries))
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path | IO[bytes]) -> None:
     """Write a figure as PNG, without any window system."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    figure.savefig(path, dpi=DPI, facecolor="white", format="png")
