@@ -77,7 +77,7 @@ class Range:
         low = f"{'above' if self.above else 'of at least'} {self.low:g}"
         if math.isinf(self.low):
             return kind
-        if math.isinf(self.high):
+        if self.high >= MOST:
             return f"{kind} {low}"
         if self.above or self.below:
             return f"{kind} {low} and {'below' if self.below else 'at most'} {self.high:g}"

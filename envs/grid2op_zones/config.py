@@ -17,6 +17,9 @@ SAFETY_LEVELS = ("none", "units", "lines")
 SOURCES = ("bundled", "folder", "generated", "downloaded")
 SPLITS = ("train", "test", "all")
 
+#: The most that a whole number may be.
+MOST = 10**12
+
 #: Weeks that are generated where scenarios.weeks is None.
 GENERATED_WEEKS = 8
 
@@ -122,7 +125,7 @@ def _number(low: float, high: float = math.inf, *, open_low: bool = False) -> Ca
 
 
 def _integer(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= MOST
 
 
 def _one_of(options: Sequence[str]) -> Callable[[Any], bool]:
@@ -153,6 +156,8 @@ def _is_weeks(value: Any) -> bool:
 
 
 def _hint(path: str, value: Any) -> str:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) > MOST:
+        return f"; the most is {MOST:g}"
     options = {
         "observability": OBSERVABILITY,
         "balance": BALANCES,

@@ -29,21 +29,28 @@ def downloaded_folder(grid: str) -> Path:
     Raises:
         ValueError: ``grid`` is a folder, there is no such data set, or it is not here and cannot be had.
     """
-    if Path(grid).is_dir():
-        raise ValueError(
-            f"env_config.scenarios.source: 'downloaded' needs a grid by name, env_config.grid is the folder {grid!r}; "
-            "use 'bundled', which plays the folder's own series"
-        )
-    data = Path(grid2op.get_current_local_dir())
-    folder = data / grid
+    folder = downloadable(grid)
+    data = folder.parent
     if not folder.is_dir():
-        _check_catalogue(grid, data)
         data.mkdir(parents=True, exist_ok=True)
         with (data / f".{grid}.lock").open("ab") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 _download(grid, folder)
     return folder
+
+
+def downloadable(grid: str) -> Path:
+    """Where the full data set of ``grid`` is, or will be once it is downloaded. Raises as ``downloaded_folder``."""
+    if Path(grid).is_dir():
+        raise ValueError(
+            f"env_config.scenarios.source: 'downloaded' needs a grid by name, env_config.grid is the folder {grid!r}; "
+            "use 'bundled', which plays the folder's own series"
+        )
+    data = Path(grid2op.get_current_local_dir())
+    if not (data / grid).is_dir():
+        _check_catalogue(grid, data)
+    return data / grid
 
 
 def _check_catalogue(grid: str, data: Path) -> None:

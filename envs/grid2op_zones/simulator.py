@@ -61,7 +61,7 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
     source, path = config["scenarios"]["source"], config["scenarios"]["path"]
     if source == "downloaded":
         check_series(
-            downloaded_folder(config["grid"]) / "chronics", _names(config["grid"]), "env_config.scenarios.source"
+            downloaded_folder(config["grid"]) / "chronics", element_names(config["grid"]), "env_config.scenarios.source"
         )
     else:
         check_grid(config["grid"])
@@ -76,9 +76,9 @@ def make_simulator(config: Mapping[str, Any]) -> Any:
     else:
         kwargs["chronics_class"] = MultifolderWithCache
         if source == "folder":
-            check_series(path, _names(config["grid"]))
+            check_series(path, element_names(config["grid"]))
             kwargs["chronics_path"] = path
-    simulator = _make(config["grid"], kwargs, test=source != "downloaded" and config["grid"] in TEST_DEV_ENVS)
+    simulator = make_grid(config["grid"], kwargs, test=source != "downloaded" and config["grid"] in TEST_DEV_ENVS)
     parameters = simulator.parameters
     parameters.LIMIT_INFEASIBLE_CURTAILMENT_STORAGE_ACTION = True
     parameters.IGNORE_MIN_UP_DOWN_TIME = True
@@ -182,7 +182,7 @@ def _weeks_to_play(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
     if scenarios["source"] == "generated":
         return {"chronics_class": GeneratedWeeks, "chronics_path": str(filled_folder(config))}
-    chosen = _chosen(len(list_weeks(folder)), scenarios["weeks"])
+    chosen = chosen_series(len(list_weeks(folder)), scenarios["weeks"])
     if scenarios["split"] != "all":
         if len(chosen) == 1:
             raise ValueError(
@@ -193,9 +193,9 @@ def _weeks_to_play(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"chronics_class": GeneratedWeeks, "chronics_path": str(folder), "data_feeding_kwargs": {"weeks": chosen}}
 
 
-def _names(grid: str) -> dict[str, dict[str, str]]:
+def element_names(grid: str) -> dict[str, dict[str, str]]:
     """For ``loads`` and ``prods`` of ``grid``, column of a series -> element."""
-    simulator = _make(grid, {"chronics_class": ChangeNothing}, test=grid in TEST_DEV_ENVS)
+    simulator = make_grid(grid, {"chronics_class": ChangeNothing, **NO_OPPONENT}, test=grid in TEST_DEV_ENVS)
     try:
         elements = {"loads": type(simulator).name_load, "prods": type(simulator).name_gen}
         given = simulator._names_chronics_to_backend or {}
@@ -206,7 +206,8 @@ def _names(grid: str) -> dict[str, dict[str, str]]:
         simulator.close()
 
 
-def _make(grid: str, kwargs: dict[str, Any], test: bool) -> Any:
+def make_grid(grid: str, kwargs: dict[str, Any], test: bool) -> Any:
+    """Grid2Op's environment of a grid, on LightSimBackend; ValueError if Grid2Op cannot make it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -223,7 +224,7 @@ def _make(grid: str, kwargs: dict[str, Any], test: bool) -> Any:
             raise ValueError(f"env_config.grid: Grid2Op cannot make {grid!r}: {error}") from error
 
 
-def _chosen(count: int, weeks: int | list[int] | None) -> list[int]:
+def chosen_series(count: int, weeks: int | list[int] | None) -> list[int]:
     """Which of ``count`` series to play; a number of them is spread over all."""
     if weeks is None:
         return list(range(count))
@@ -236,7 +237,7 @@ def _chosen(count: int, weeks: int | list[int] | None) -> list[int]:
 def _cache_series(simulator: Any, weeks: int | list[int] | None, checked: bool) -> None:
     """Read the chosen series into memory; ``checked`` says which file is wrong where that fails."""
     chronics = simulator.chronics_handler.real_data
-    paths = [str(chronics.subpaths[k]) for k in _chosen(len(chronics.subpaths), weeks)]
+    paths = [str(chronics.subpaths[k]) for k in chosen_series(len(chronics.subpaths), weeks)]
     if len(paths) > LARGE:
         logger.warning(
             "%d series are read into memory, up to 10 seconds and 5 MB each in every environment; "

@@ -77,7 +77,7 @@ def make_zones(grid: Any, spec: Sequence[Sequence[int | str]] | int | None = Non
     elif isinstance(spec, (int, np.integer)) and not isinstance(spec, bool):
         parts = electrical_partition(grid, int(spec))
     else:
-        parts = _check_partition(spec, [str(name) for name in cls.name_sub])
+        parts = check_partition(spec, [str(name) for name in cls.name_sub])
     zones = [_zone(f"zone_{k}", np.array(sorted(part), dtype=np.int64), cls) for k, part in enumerate(parts)]
     for zone in zones:
         if not zone.controllable:
@@ -164,7 +164,8 @@ def _own_areas(grid: Any) -> list[list[int]] | None:
     return None
 
 
-def _check_partition(spec: Any, names: list[str]) -> list[list[int]]:
+def check_partition(spec: Any, names: list[str]) -> list[list[int]]:
+    """The ids of each zone's substations; ValueError unless ``spec`` is a partition of those called ``names``."""
     if isinstance(spec, (str, bytes)) or not isinstance(spec, Sequence):
         raise ValueError(f"zones: expected None, a number of zones or a list of lists of substations, found {spec!r}")
     parts = [[_substation(sub, k, names) for sub in _as_list(part, k)] for k, part in enumerate(spec)]

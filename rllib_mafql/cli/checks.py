@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest, summary
 from rllib_mafql.cli.experiments import Experiment
+from rllib_mafql.cli.grid_checks import check_on_grid
 from rllib_mafql.cli.metric_names import warn_of_unknown_metric
+from rllib_mafql.cli.models import check_model_config, check_replay_buffer_config
 from rllib_mafql.cli.names import STORED_AS, check_env, find_algorithm, tunable
 from rllib_mafql.cli.schedulers import mutated
 from rllib_mafql.cli.search import Search, make_search
+from rllib_mafql.cli.settings import check_setting
 from rllib_mafql.cli.space import EXPRESSIONS, is_space, overlaid, variants
+from rllib_mafql.cli.stopping import check_metric, check_stop
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -46,8 +50,12 @@ class Checked:
     search: Search
 
 
-def check(experiment: Experiment) -> Checked:
+def check(experiment: Experiment, folders: bool = True) -> Checked:
     """Checks all that can be checked without starting Ray; nested stop criteria become flat ones.
+
+    Args:
+        experiment: What to check.
+        folders: Whether folders that settings name must be on this machine; not so for a cluster's.
 
     Raises:
         InputError: On an unknown algorithm, environment or key, or a value that algorithm or environment refuses.
@@ -57,9 +65,15 @@ def check(experiment: Experiment) -> Checked:
         if layer.check_keys:
             check_keys(layer.settings, algorithm.get_default_config(), layer.source)
     config = tunable(experiment.config(), experiment.source)
+    default = algorithm.get_default_config()
+    if config.get("env") is None and not config.get("input_"):
+        raise InputError(f"{experiment.source}.env: missing: the environment to train on")
     if isinstance(experiment.stop, dict):
         experiment.stop = checked_stop(experiment.stop, experiment.source)
-    default = algorithm.get_default_config()
+        check_stop(experiment.stop, config, default, experiment.source)
+    best = experiment.checkpoint.get("checkpoint_score_attribute")
+    if best is not None:
+        check_metric(best, config, default, f"{experiment.source}.checkpoint_config.checkpoint_score_attribute")
     search, config = make_search(
         experiment.search,
         config,
@@ -73,7 +87,7 @@ def check(experiment: Experiment) -> Checked:
     resources = []
     for variant, special in islice(variants(overlaid(config, changes)), MAX_VARIANTS):
         source = experiment.source + (f" (with {special})" if special else "")
-        check_values(algorithm.get_default_config(), variant, source)
+        check_values(algorithm.get_default_config(), variant, source, folders)
         request: Any = algorithm.default_resource_request(variant)
         resources.append(request.required_resources)
     return Checked(algorithm, config, resources, search)
@@ -127,16 +141,17 @@ def check_keys(settings: dict[str, Any], default: "AlgorithmConfig", source: str
         if key not in keys.valid:
             raise InputError(f"{place}: unknown key{nearest(key, keys.offered)}")
         usual = vars(default).get(key)
-        if isinstance(value, str) and type(usual) in (int, float) and value != "auto":
-            raise InputError(f"{place}: must be a number such as {usual!r}, not {value!r}")
         if isinstance(value, dict) and not is_space(value) and isinstance(usual, int | float | str):
             raise InputError(f"{place}: no search space is written so{nearest(next(iter(value), ''), EXPRESSIONS)}")
         if key in ("env_config", "evaluation_config", "model_config") and not isinstance(value, dict | None):
             raise InputError(f"{place}: must be a mapping, not {value!r}")
+        check_setting(key, value, default, place)
     if settings.get("evaluation_config"):
         check_keys(settings["evaluation_config"], default, f"{source}.evaluation_config")
     if settings.get("model_config") and _is_rllibs_own(default) and "rl_module_spec" not in settings:
-        _check_model_config(settings["model_config"], f"{source}.model_config")
+        check_model_config(settings["model_config"], f"{source}.model_config")
+    if settings.get("replay_buffer_config") and _is_rllibs_own(default):
+        check_replay_buffer_config(settings["replay_buffer_config"], default, f"{source}.replay_buffer_config")
 
 
 def _is_rllibs_own(config: "AlgorithmConfig") -> bool:
@@ -177,21 +192,20 @@ class _Keys:
         )
 
 
-def _check_model_config(settings: dict[str, Any], source: str) -> None:
-    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-
-    valid = [field.name for field in fields(DefaultModelConfig)]
-    for key in settings:
-        if key not in valid:
-            raise InputError(f"{source}.{key}: unknown key{nearest(key, valid)}")
-
-
-def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: str) -> None:
+def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: str, folders: bool = True) -> None:
     """Puts `settings`, which hold no search space, into `config` and checks what comes out.
+
+    Args:
+        config: The algorithm's default settings.
+        settings: As Ray Tune takes them.
+        source: Where they stand, for messages.
+        folders: As in `check`.
 
     Raises:
         InputError: If there is no such environment, or the algorithm or the environment refuses the settings.
     """
+    for key, value in settings.items():
+        check_setting(key, value, config, f"{source}: {key}")
     with _refusals(source):
         config.update_from_dict(settings)
         evaluation: Any = config.get_evaluation_config_object()
@@ -199,10 +213,8 @@ def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: st
     for part, place in parts:
         check_env(part.env, f"{place}env")
         if part.env == GRID_ENV:
-            from grid2op_zones import check_env_config
-
             with _refusals(place.removesuffix(": ").removesuffix(".")):  # its messages begin with env_config
-                check_env_config(dict(part.env_config))
+                check_on_grid(part, settings, folders)
     with _refusals(source):
         config.validate()
 

@@ -12,7 +12,8 @@ from rllib_mafql.cli.errors import InputError, nearest, summary
 from rllib_mafql.cli.options import TrainOptions
 from rllib_mafql.cli.search import SEARCH_KEYS, SearchSpec
 from rllib_mafql.cli.space import with_spaces
-from rllib_mafql.cli.yaml_values import parse, parse_mapping
+from rllib_mafql.cli.spec_checks import check_name, check_spec
+from rllib_mafql.cli.yaml_values import parse, parse_mapping, read_text
 
 CHECKPOINT_KEYS = (
     "checkpoint_frequency",
@@ -172,12 +173,14 @@ def _checkpoint_arguments(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_yaml(file: Path) -> list[Experiment]:
-    document = parse(file.read_text(encoding="utf-8"), str(file))
+    document = parse(read_text(file), str(file))
     if not isinstance(document, dict) or not document:
         raise InputError(f"{file}: must be a mapping from experiment names to what they run")
     if "run" in document:
         raise InputError(f"{file}: the top level holds experiment names; put 'run' and its neighbours under one")
-    return [_from_spec(file, str(name), spec) for name, spec in document.items()]
+    for name in document:
+        check_name(file, name)
+    return [_from_spec(file, name, spec) for name, spec in document.items()]
 
 
 def _from_spec(file: Path, name: str, spec: Any) -> Experiment:
@@ -201,9 +204,7 @@ def _from_spec(file: Path, name: str, spec: Any) -> Experiment:
         if key not in CHECKPOINT_KEYS:
             raise InputError(f"{source}.checkpoint_config.{key}: unknown key{nearest(key, CHECKPOINT_KEYS)}")
     checkpoint |= _checkpoint_arguments({key: spec[key] for key in FLAT_CHECKPOINT_KEYS if key in spec})
-    for key in ("num_samples", "max_failures"):
-        if type(spec.get(key, 1)) is not int:
-            raise InputError(f"{source}.{key}: must be a whole number, not {spec[key]!r}")
+    check_spec(spec, source)
     copied = ("num_samples", "storage_path", "restore", "max_failures")
     return Experiment(
         name=name,

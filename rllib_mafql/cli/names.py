@@ -54,8 +54,10 @@ def check_env(env: Any, source: str) -> None:
     import gymnasium
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    if not isinstance(env, str) or _global_registry.contains(ENV_CREATOR, env):
+    if env is None or isinstance(env, type) or (isinstance(env, str) and _global_registry.contains(ENV_CREATOR, env)):
         return
+    if not isinstance(env, str) or not env:
+        raise InputError(f"{source}: must name an environment, such as grid2op_zones, not {env!r}")
     try:
         gymnasium.spec(env)
     except (gymnasium.error.Error, ImportError) as error:

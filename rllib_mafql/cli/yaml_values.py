@@ -1,11 +1,15 @@
 """YAML as people write it in configurations: `1e-4` is a number, and a key given twice is an error."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rllib_mafql.cli.errors import InputError
+
+#: Values that a document may have.
+LARGEST = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -33,6 +37,18 @@ _Loader.add_implicit_resolver(
 )
 
 
+def read_text(file: Path) -> str:
+    """The text of a file; InputError if it cannot be read, or is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8, if it is text"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
 def parse(text: str, source: str) -> Any:
     """The value that the YAML (or JSON, which is YAML) `text` stands for.
 
@@ -41,16 +57,35 @@ def parse(text: str, source: str) -> Any:
         source: Where it comes from, for messages: a file name or an option.
 
     Raises:
-        InputError: If `text` is not one well-formed document, or gives a key twice.
+        InputError: If `text` is not one well-formed document, gives a key twice, or has aliases that contain themselves
+            or make it endless.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+        if _size(value, {}) > LARGEST:
+            raise InputError(f"{source}: has more than {LARGEST:,} values once its aliases are filled in")
+        return value
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise InputError(f"{source}{place}: {error.problem}") from None
+    except RecursionError:
+        raise InputError(f"{source}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in one, each counted wherever it stands."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # while it is being counted
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(part, known) for part in parts)
+    elif known[id(value)] == 0:
+        raise ValueError("an alias stands inside what it refers to")
+    return known[id(value)]
 
 
 def parse_mapping(text: str, source: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import ray_session
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console
-from rllib_mafql.cli.yaml_values import parse_mapping
+from rllib_mafql.cli.yaml_values import parse_mapping, read_text
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.results import markdown, rich_table, summarize, title
@@ -137,7 +137,7 @@ def read_overrides(text: str) -> dict[str, Any]:
         return parse_mapping(text, "--config")
     if not path.is_file():
         raise InputError(f"--config: no such file: {text}")
-    return parse_mapping(path.read_text(encoding="utf-8"), text)
+    return parse_mapping(read_text(path), text)
 
 
 def _play(agents: Sequence[AgentSpec], episodes: int, workers: int) -> list[EpisodeResult]:

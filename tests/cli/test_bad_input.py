@@ -46,13 +46,16 @@ def _grid(**changes: object) -> dict[str, object]:
         (_spec(config={"env_config": 3}), "cart.config.env_config: must be a mapping"),
         (_spec(config={"evaluation_config": {"explor": False}}), "cart.config.evaluation_config.explor: unknown key"),
         (_spec(config={"model_config": {"fcnet_hidden": [1]}}), "the nearest valid one is 'fcnet_hiddens'"),
-        (_spec(config={"evaluation_duration": 0, "evaluation_interval": 1}), "`evaluation_duration` (0) must be"),
+        (
+            _spec(config={"evaluation_duration": 0, "evaluation_interval": 1}),
+            "config.evaluation_duration: must be 'auto' or an integer of at least 1, not 0",
+        ),
         (
             _spec(config={"train_batch_size_per_learner": {"grid_search": [4000, 64]}, "minibatch_size": 128}),
             "`minibatch_size` (128) must be <= `train_batch_size_per_learner` (64)",
         ),
         (_grid(config={"flow_step": 2}), "cart.config.flow_step: unknown key; the nearest valid one is 'flow_steps'"),
-        (_grid(config={"flow_steps": 7}), "flow_steps must be an integer from 1 to 5"),
+        (_grid(config={"flow_steps": 7}), "cart.config.flow_steps: must be an integer from 1 to 5, not 7"),
         (_grid(config={"env_config": {"gird": "x"}}), "unknown key 'gird'; the nearest valid key is 'grid'"),
         (_grid(config={"env_config": {"reward": {"cost": -1}}}), "env_config.reward.cost"),
         (_grid(config={"evaluation_config": {"env_config": {"scenarios": {"splt": "test"}}}}), "'scenarios.split'"),
