@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,41 +102,45 @@ def test_what_is_saved_comes_back_through_any_number_of_lives(
         assert last.lost == 0
 
 
-def written(trial: Path) -> set[str]:
-    return {str(file.relative_to(trial)) for file in trial.rglob("rows-*.npz")}
+def save(stored: StoredReplay, checkpoint: Path) -> None:
+    checkpoint.mkdir(exist_ok=True)
+    for _ in range(2):  # the second begins when what the first has left to be done is done
+        assert stored.save(place(checkpoint)) is None
+
+
+def written(trial: Path) -> dict[tuple[int, int], int]:
+    """Rows of each file -> when it was written."""
+    files = [(file, file.stem.split("-")) for file in trial.rglob("rows-*.npz")]
+    return {(int(first), int(stop)): file.stat().st_mtime_ns for file, (_, first, stop) in sorted(files)}
 
 
 def test_rows_are_written_once_and_removed_when_nothing_needs_them(tmp_path: Path) -> None:
-    held = replay(256)
+    held = replay(512)
     stored = StoredReplay(held, place(tmp_path))
     stored.open()
+    earlier: dict[tuple[int, int], int] = {}
     for number in range(30):
         stored.add(fragment(30, number))
         if number % 10 == 9:
-            checkpoint = tmp_path / f"checkpoint_{number:06d}"
-            checkpoint.mkdir()
-            before = {name: (tmp_path / name).stat().st_mtime_ns for name in written(tmp_path)}
-            assert stored.save(place(checkpoint)) is None
-            unchanged = [
-                n for n, at in before.items() if n in written(tmp_path) and (tmp_path / n).stat().st_mtime_ns == at
-            ]
-            assert number == 9 or unchanged  # earlier files serve later checkpoints
+            save(stored, tmp_path / f"checkpoint_{number:06d}")
+            now = written(tmp_path)
+            whole = {rows for rows in earlier if (rows[1] - rows[0]) == 64}
+            assert all(now[rows] == earlier[rows] for rows in whole)  # serve the later checkpoints, too
+            earlier = now
     stored.close()
-    spans = sorted(
-        tuple(map(int, name.split("rows-")[1].removesuffix(".npz").split("-"))) for name in written(tmp_path)
-    )
-    assert spans[0][0] <= 310 - 256 < spans[0][1]  # the oldest checkpoint's oldest row
+    spans = sorted(earlier)
+    assert spans[0][0] == 0  # the oldest checkpoint's oldest row, which the replay has no more
+    assert held.first > 0
     assert spans[-1][1] == held.rows
+    assert all(one[1] == other[0] for one, other in pairwise(spans)), spans  # each row once
     for number in (9, 19):
         shutil.rmtree(tmp_path / f"checkpoint_{number:06d}")
-    stored, again = restored(tmp_path / "checkpoint_000029", tmp_path)
-    assert stored.save(place(tmp_path / "checkpoint_000029")) is None
+    stored, again = restored(tmp_path / "checkpoint_000029", tmp_path, 512)
+    save(stored, tmp_path / "checkpoint_000029")
     stored.close()
     assert_same(held, again)
-    spans = sorted(
-        tuple(map(int, name.split("rows-")[1].removesuffix(".npz").split("-"))) for name in written(tmp_path)
-    )
-    assert spans[0][0] <= held.first < spans[0][1]
+    first, stop = min(written(tmp_path))
+    assert first <= held.first < stop
 
 
 def saved(tmp_path: Path, fragments: int = 12) -> tuple[JointReplay, Path, Path]:
