@@ -1,7 +1,7 @@
 """The fields of KubeRay's resources that its operator (v1.4 and later) knows, without the Kubernetes types in them.
 
-Written from the custom resource definitions of `ray.io/v1` (ray-project/kuberay, helm-chart/kuberay-operator/crds), which
-the API server would check a manifest against; fields that are not listed here are refused, as it drops them in silence.
+Written from the custom resource definitions of `ray.io/v1` (ray-project/kuberay, helm-chart/kuberay-operator/crds), by
+which the API server judges a manifest. Fields that are not listed are refused here; the server may drop them unsaid.
 """
 
 from typing import Any
