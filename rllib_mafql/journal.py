@@ -154,6 +154,7 @@ class ReplayJournal:
         first, rows = self._replay.first, self._replay.rows
         self._pieces = [piece for piece in self._pieces if piece.stop > first]
         pieces = [*self._pieces, Piece(self._life, self._begun, rows)]
+        pieces = [piece._replace(first=max(first, piece.first)) for piece in pieces]
         manifest = {
             "format": FORMAT,
             "trial": self._place.path,
@@ -168,7 +169,7 @@ class ReplayJournal:
         except OSError as error:
             self._failed = error
             return error
-        self._tasks.put([piece._replace(first=max(first, piece.first)) for piece in pieces])
+        self._tasks.put(pieces)
         return None
 
     def close(self) -> None:
