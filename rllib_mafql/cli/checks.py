@@ -83,7 +83,7 @@ def check(experiment: Experiment, folders: bool = True) -> Checked:
         source=experiment.source,
     )
     changes = mutated(search.scheduler)
-    check_keys(changes, default, f"{experiment.source}.scheduler.hyperparam_mutations")
+    check_keys(overlaid({}, changes), default, f"{experiment.source}.scheduler.hyperparam_mutations")
     resources = []
     for variant, special in islice(variants(overlaid(config, changes)), MAX_VARIANTS):
         source = experiment.source + (f" (with {special})" if special else "")

@@ -133,7 +133,7 @@ def overlaid(config: dict[str, Any], mutations: dict[str, Any]) -> dict[str, Any
     config = dict(config)
     for key, space in mutations.items():
         if isinstance(space, dict):
-            config[key] = overlaid(config[key], space)
+            config[key] = overlaid(config.get(key, {}), space)
         else:
             config[key] = tune.choice(list(space)) if isinstance(space, list | tuple) else space
     return config
