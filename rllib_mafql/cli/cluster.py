@@ -66,6 +66,27 @@ def ray_session(
         ray.shutdown()
 
 
+def check_cpus(wanted: Iterable[dict[str, float]], source: str, num_cpus: int | None) -> None:
+    """Raises InputError if a trial asks for more CPUs than a Ray that is started here will have."""
+    import ray
+    from ray._private.utils import get_num_cpus
+
+    if ray.is_initialized():
+        return
+    available = get_num_cpus() if num_cpus is None else num_cpus
+    for resources in wanted:
+        if resources.get("CPU", 0) > available:
+            raise InputError(_lacking(source, "CPU", resources["CPU"], available))
+
+
+def _lacking(source: str, name: str, amount: float, available: float) -> str:
+    return (
+        f"{source}: a trial needs {amount:g} {name} and Ray has {available:g}; lower num_env_runners, "
+        "num_cpus_per_env_runner, num_learners or num_gpus_per_learner, or give Ray more (--ray-num-cpus, "
+        "--ray-num-gpus, --ray-address)"
+    )
+
+
 def check_resources(wanted: Iterable[dict[str, float]], source: str, address: str | None) -> None:
     """Raises InputError if a trial would wait for ever because it asks for more than this Ray has.
 
@@ -85,10 +106,7 @@ def check_resources(wanted: Iterable[dict[str, float]], source: str, address: st
             if cluster_address(address) != "local":
                 warn(f"{message}; it starts when the cluster has grown")
                 return
-            raise InputError(
-                f"{message}; lower num_env_runners, num_cpus_per_env_runner, num_learners or num_gpus_per_learner, "
-                "or give Ray more (--ray-num-cpus, --ray-num-gpus, --ray-address)"
-            )
+            raise InputError(_lacking(source, name, amount, available.get(name, 0)))
 
 
 def cluster_address(address: str | None) -> str:

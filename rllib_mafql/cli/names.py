@@ -78,7 +78,11 @@ def resolve(path: str, source: str) -> Any:
     """What the dotted path `package.module.Name` names; InputError if that cannot be imported."""
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+        if not hasattr(found, name):
+            offered = [one for one in vars(found) if not one.startswith("_")]
+            raise InputError(f"{source}: {module} has no {name!r}{nearest(name, offered)}")
+        return getattr(found, name)
     except ModuleNotFoundError as error:
         raise InputError(f"{source}: cannot import {path!r}: {error}; is its folder in PYTHONPATH?") from error
     except (ImportError, AttributeError, ValueError) as error:

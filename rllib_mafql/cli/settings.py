@@ -4,6 +4,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest
+from rllib_mafql.cli.names import resolve
 from rllib_mafql.ranges import MOST, Range
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ def check_setting(name: str, value: Any, default: "AlgorithmConfig", place: str)
             value is None or callable(value) or (isinstance(value, str) and value) or listed or isinstance(value, dict)
         ):
             raise InputError(f"{place}: must be a path or a list of paths, not {value!r}")
+    elif name == "callbacks":
+        for path in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(path, str):
+                resolve(path, place)
+            elif path is not None and not callable(path):
+                raise InputError(f"{place}: must be a class path such as package.module.Callbacks, not {value!r}")
     elif isinstance(usual, bool):
         if not isinstance(value, bool):
             raise InputError(f"{place}: must be true or false, not {value!r}")

@@ -57,6 +57,8 @@ def check_metric(path: str, settings: dict[str, Any], default: "AlgorithmConfig"
         InputError: If it is not; begins with `place`.
     """
     group, _, rest = path.partition("/")
+    if rest and group in METRICS:
+        raise InputError(f"{place}: {group} is a number, and has nothing below it")
     own = type(default).__module__.startswith(("ray.rllib.", "rllib_mafql."))
     called_back = any(key.startswith("callbacks") and value for key, value in settings.items())
     slip = _slip(path)

@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from rllib_mafql.cli.checks import Checked, check
-from rllib_mafql.cli.cluster import check_resources, hush, ray_session
+from rllib_mafql.cli.cluster import check_cpus, check_resources, cluster_address, hush, ray_session
 from rllib_mafql.cli.errors import InputError, summary
 from rllib_mafql.cli.experiments import Experiment
 from rllib_mafql.cli.options import TrainOptions
 from rllib_mafql.cli.outcome import FINISHED, INTERRUPTED, Outcome, print_lines, print_outcome, shown
+from rllib_mafql.cli.paths import check_recordings, storage_folder
 from rllib_mafql.cli.restoring import restored_from
 from rllib_mafql.cli.trials import metric_of, print_trials, sorted_rows, write_trials
 
@@ -34,7 +35,12 @@ def train_all(experiments: Sequence[Experiment], options: TrainOptions) -> int:
         console = Console(width=200)  # nothing to fit into
     if options.verbose == 0:
         hush()
-    checked = [check(experiment) for experiment in experiments]
+    here = cluster_address(options.ray_address) == "local"
+    checked = [check(experiment, folders=here) for experiment in experiments]
+    for experiment, ready in zip(experiments, checked, strict=True):
+        if here:
+            check_recordings(ready.algorithm, ready.config, experiment.source)
+            check_cpus(ready.resources, experiment.source, options.ray_num_cpus)
     arguments = [_tune_arguments(*pair, options) for pair in zip(experiments, checked, strict=True)]
     code = FINISHED
     with ray_session(options.ray_address, options.ray_num_cpus, options.ray_num_gpus, options.verbose):
@@ -58,15 +64,11 @@ def _tune_arguments(experiment: Experiment, ready: Checked, options: TrainOption
             raise InputError("--restore starts a new run and --resume goes on with an old one: give one of them")
         restore = str(restored_from(restore, ready.algorithm, ready.config, source))
     storage = experiment.storage_path or DEFAULT_STORAGE_PATH
-    if "://" not in storage:
-        folder = Path(storage).expanduser().absolute()
-        if options.resume and not list((folder / experiment.name).glob("experiment_state-*.json")):
-            raise InputError(f"{source}: nothing to resume: no interrupted run in {folder / experiment.name}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{source}: storage_path: {summary(error)}") from error
-        storage = str(folder)
+    if "://" not in storage and options.resume:
+        folder = Path(storage).expanduser().absolute() / experiment.name
+        if not list(folder.glob("experiment_state-*.json")):
+            raise InputError(f"{source}: nothing to resume: no interrupted run in {folder}")
+    storage = storage_folder(storage, source)
     try:
         checkpoint_config = tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint})
     except (ValueError, TypeError) as error:
