@@ -10,6 +10,8 @@ from rich.console import Console
 
 #: Stop criteria that grow steadily, so that the time left can be estimated from them.
 GROWING = ("training_iteration", "num_env_steps_sampled_lifetime", "time_total_s", "num_learner_updates")
+#: What an iteration's time goes into: its name in the line, and in the metric `timers/share_*`.
+SHARES = (("play", "sampling"), ("learn", "learning"), ("sync", "syncing"))
 #: Iterations over which the pace is measured for that estimate.
 PACE_WINDOW = 10
 
@@ -64,7 +66,7 @@ class ProgressLines(Callback):
 
 
 def describe(result: Mapping[str, Any], before: Mapping[str, Any] | None, evaluated: bool = True) -> str:
-    """The line for one result: iteration, steps, pace, returns, survival, time so far.
+    """The line for one result: iteration, steps, pace, what the time went into, returns, survival, time so far.
 
     Args:
         result: What the algorithm reported, RLlib's nested metrics.
@@ -78,6 +80,9 @@ def describe(result: Mapping[str, Any], before: Mapping[str, Any] | None, evalua
         seconds = result.get("time_this_iter_s") or 0.0
         if before is not None and seconds > 0:
             parts.append(f"{(steps - before.get('num_env_steps_sampled_lifetime', 0)) / seconds:>6,.0f}/s")
+    shares = [(name, (result.get("timers") or {}).get(f"share_{part}")) for name, part in SHARES]
+    if any(share is not None for _, share in shares):
+        parts.append(" ".join(f"{name} {share or 0.0:>3.0%}" for name, share in shares))
     parts += _episodes("return", result.get("env_runners"))
     if evaluated:
         parts += _episodes("eval", (result.get("evaluation") or {}).get("env_runners"))
