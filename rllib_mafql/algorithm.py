@@ -37,6 +37,7 @@ from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
 from rllib_mafql.replay import JointReplay, Statistics
+from rllib_mafql.sharded_replay import ShardedReplay
 from rllib_mafql.stored_replay import StoredReplay
 
 logger = logging.getLogger("ray.rllib")
@@ -71,7 +72,13 @@ class MAFQL(Algorithm):
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
         if problem:
             raise ValueError(f"MAFQL config: behavior_policies: {problem}")
-        self.replay = JointReplay(self.config.replay_capacity, self.config.gamma, self.config.n_step, self.config.seed)
+        sizes = self.config.replay_capacity, self.config.gamma, self.config.n_step, self.config.seed
+        shards = self.config.num_replay_shards
+        self.replay: Any = (  # a JointReplay, or one in actors
+            ShardedReplay(shards, *sizes, self.config.custom_resources_per_replay_shard)
+            if shards
+            else JointReplay(*sizes)
+        )
         self._stored: StoredReplay | None = None
         if self.config.store_buffer_in_checkpoints:
             storage = self._storage  # Tune's
@@ -80,7 +87,7 @@ class MAFQL(Algorithm):
         if self.offline_data is not None:
             self.offline_data.load(self._agents(), self.fingerprint)
         self._rng = np.random.default_rng(self.config.seed)
-        self._collector = Collector(self.env_runner_group, self.config)
+        self._collector = Collector(self.env_runner_group, self.config, self.replay.reference if shards else None)
         self._spent = dict.fromkeys(SHARES, 0.0)
         self._staleness: deque[int] = deque(maxlen=100)  # of the last rollouts
         self._updates_done = 0
@@ -90,6 +97,8 @@ class MAFQL(Algorithm):
         """Ends runners, learners, the stream of recorded data, and the writing of the replay."""
         if self._stored is not None:
             self._stored.close()
+        if self.config.num_replay_shards:
+            self.replay.stop()
         if self.offline_data is not None:
             self.offline_data.close()
         super().cleanup()
@@ -152,6 +161,8 @@ class MAFQL(Algorithm):
         for rollout in rollouts:
             for fragment in rollout.fragments:
                 (self._stored or self.replay).add(fragment)
+        if self.config.num_replay_shards:
+            self.replay.refresh()
         if played:
             self.metrics.aggregate([one.metrics for one in played], key=ENV_RUNNER_RESULTS)
         self.metrics.log_value("replay_size", len(self.replay), window=1)
@@ -175,7 +186,10 @@ class MAFQL(Algorithm):
             self._normalized = True
         size = self.config.train_batch_size_per_learner
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            if self.learner_group.is_local:
+            if self.config.num_replay_shards:  # learners draw for themselves
+                draws = self.replay.draws(size, self.config.num_updates, max(1, self.config.num_learners))
+                data = TrainingData(data_iterators=draws)
+            elif self.learner_group.is_local:
                 drawn: Any = Drawn(partial(self._batch, size), self.config.num_updates)
                 data = TrainingData(data_iterators=[drawn])
             else:  # shipped at once, which RLlib splits by learners

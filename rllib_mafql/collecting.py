@@ -11,6 +11,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_mafql.env_runner import JointEnvRunner, Rollout
+from rllib_mafql.sharded_replay import ship
 
 _TAG = "sample"  # of the requests in flight
 
@@ -39,12 +40,15 @@ class Collector:
     Args:
         group: the EnvRunnerGroup.
         config: the MAFQLConfig.
+        shards: the `reference` of a ShardedReplay, to which runners then send their fragments, which the rollouts that
+            come back are without; None: rollouts come back whole.
     """
 
-    def __init__(self, group: Any, config: Any):
+    def __init__(self, group: Any, config: Any, shards: Any = None):
         self._group = group
         self._asynchronous = config.sample_async
         self._timeout_s = config.sample_timeout_s
+        self._shards = shards
         self._weights: dict[str, Any] = {}  # the newest, as a state of runners; nothing before the first ones
         self.weights_seq_no = 0  # of the newest weights
 
@@ -75,7 +79,7 @@ class Collector:
             return self._take(behavior, wait)
         remote = self._group.num_remote_workers() > 0
         return self._group.foreach_env_runner(
-            partial(_play, behavior=behavior, weights=self._weights),
+            partial(_play, behavior=behavior, weights=self._weights, shards=self._shards),
             local_env_runner=not remote,
             timeout_seconds=self._timeout_s,
         )
@@ -96,11 +100,18 @@ class Collector:
 
     def _request(self, behavior: bool) -> None:
         """Fills up what each healthy runner has to do."""
-        play = partial(_play, behavior=behavior, weights=self._weights)
+        play = partial(_play, behavior=behavior, weights=self._weights, shards=self._shards)
         while self._group.foreach_env_runner_async(play, tag=_TAG):
             pass
 
 
-def _play(runner: JointEnvRunner, behavior: bool, weights: dict[str, Any]) -> Played:
+def _play(runner: JointEnvRunner, behavior: bool, weights: dict[str, Any], shards: Any) -> Played:
     runner.set_state(weights)
-    return Played(runner.sample(behavior=behavior), runner.get_metrics())
+    rollouts = runner.sample(behavior=behavior)
+    if shards is not None:
+        for rollout in rollouts:
+            # another shard each time: every one then holds some of all that is played
+            turn = (runner.worker_index or 0) + runner.num_env_steps_sampled_lifetime // max(1, rollout.steps)
+            ship(rollout.fragments, shards, turn)
+            rollout.fragments = []
+    return Played(rollouts, runner.get_metrics())

@@ -30,6 +30,7 @@ NUMBERS: dict[str, Range] = {
     **dict.fromkeys(("obs_noise", "behavior_noise"), _AMOUNT),
     "n_step": Range(1, 255, whole=True),
     "replay_capacity": _POSITIVE,
+    "num_replay_shards": Range(0, 1024, whole=True),
     "takeover_horizon": _POSITIVE,
     "gamma": Range(0, 1, below=True, text="at least 0 and less than 1"),
     "lr": Range(0, schedule=True),
@@ -86,6 +87,9 @@ def check_together(config: MAFQLConfig) -> None:
         _require(config, name, needed, "None where there are no recorded data (input_)")
     served = config.in_evaluation or not config.sample_async or config.num_env_runners > 0
     _require(config, "sample_async", served, "false where num_env_runners is 0")
+    whole = not config.store_buffer_in_checkpoints and (config.in_evaluation or not config.is_offline)
+    right = "0 with recorded data (input_) or store_buffer_in_checkpoints, which need the replay in the driver"
+    _require(config, "num_replay_shards", not config.num_replay_shards or whole, right)
     _require(config, "rl_module_spec", config._rl_module_spec is None, "unset: MAFQL builds its own modules")
 
 

@@ -9,6 +9,7 @@ import ray
 from rllib_mafql.replay import Fragment, JointReplay
 from rllib_mafql.sharded_replay import PREFETCH, ShardedReplay, ship
 from tests.cluster.nodes import actors
+from tests.rllib_mafql.toy_env import echo_config
 
 STEPS = 7
 
@@ -95,3 +96,50 @@ def test_a_shard_that_dies_comes_back_empty(replay):
     ship([fragment(0)], replay.reference, 0)
     replay.refresh()
     assert len(replay) == 5 * STEPS
+
+
+def test_a_run_with_shards_loses_and_doubles_nothing_and_its_learners_draw_themselves(cluster):
+    config = echo_config(warm_start_steps=100, num_updates=2, num_replay_shards=2)
+    config.env_runners(num_env_runners=3, num_cpus_per_env_runner=0.25, rollout_fragment_length=10, sample_async=True)
+    algorithm = config.learners(num_learners=2, num_cpus_per_learner=0.25).build_algo()
+    algorithm._batch = None  # the driver draws nothing
+    try:
+        while not algorithm._updates_done:
+            algorithm.train()
+        for _ in range(6):
+            result = algorithm.train()
+        assert result["learners"]["critic"]["td_loss"] >= 0
+        updates = algorithm._updates_done
+        weights = algorithm.learner_group.foreach_learner(_first_weights)
+        assert np.array_equal(*[each.get() for each in weights])
+        algorithm._collector._request = lambda behavior: None  # nothing anew
+        steps = algorithm.env_runner_group.foreach_env_runner(_steps, local_env_runner=False)
+        result = algorithm.train()
+        assert algorithm._updates_done == updates + 2
+        assert result["replay_size"] == algorithm.replay.added == sum(steps) > 0
+        rows = np.concatenate([ray.get(shard.__ray_call__.remote(_observations)) for shard in algorithm.replay.shards])
+        assert len(rows) == len(np.unique(rows, axis=0)) == sum(steps)  # observations are drawn at random: none recurs
+        state = algorithm.get_state()
+        assert state["replay"]["added"] == sum(steps)
+    finally:
+        algorithm.stop()
+    assert not any(name.startswith("ReplayShard") for name, _, _ in actors())
+
+
+def _first_weights(learner):
+    return next(learner.module["critic"].parameters()).detach().numpy().ravel()
+
+
+def _steps(runner):
+    return runner.num_env_steps_sampled_lifetime
+
+
+def _observations(shard):
+    columns = shard.replay._columns
+    return columns["obs"][columns["ahead"] > 0]
+
+
+@pytest.mark.parametrize("other", [{"store_buffer_in_checkpoints": True}, {"num_replay_shards": -1}])
+def test_what_shards_cannot_do_is_refused(other):
+    with pytest.raises(ValueError, match="num_replay_shards must be"):
+        echo_config(**{"num_replay_shards": 2} | other).validate()
