@@ -23,6 +23,9 @@ FRAGMENT = 200
 #: Rows of an update of one learner.
 BATCH = 256
 
+#: Rows of the replay.
+CAPACITY = 100_000
+
 #: Numbers of runners that the measurement is extrapolated to.
 EXTRAPOLATED = (8, 100, 1000)
 
@@ -32,8 +35,7 @@ class MeasuredMAFQL(MAFQL):
 
     def setup(self, config: Any) -> None:
         """As MAFQL; the counters begin at 0."""
-        self.cpu_s: dict[str, float] = {}
-        self.rows_drawn = 0
+        self.cpu_s: dict[str, float] = {"drawing": 0.0}
         super().setup(config)
 
     @contextmanager
@@ -52,7 +54,6 @@ class MeasuredMAFQL(MAFQL):
             super()._collect(behavior)
 
     def _batch(self, size: int) -> dict[str, np.ndarray]:
-        self.rows_drawn += size
         with self._counting("drawing"):
             return super()._batch(size)
 
@@ -73,16 +74,19 @@ class Trial:
         algorithm = self.algorithm
         algorithm.train()
         replay = algorithm.replay
-        algorithm.cpu_s, algorithm.rows_drawn = {}, 0
-        steps, held = replay.added, replay.nbytes
+        algorithm.cpu_s = {"drawing": 0.0}
+        steps = replay.added
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(iterations):
             algorithm.train()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         steps = replay.added - steps
         spent = algorithm.cpu_s
-        played, batch = algorithm._collector.collect(False, wait=True), MAFQL._batch(algorithm, BATCH)
+        learners, updates = algorithm.config.num_learners, algorithm.config.num_updates
+        played = algorithm._collector.collect(False, wait=True)
         played_steps = sum(rollout.steps for one in played for rollout in one.rollouts)
+        sharded = algorithm.config.num_replay_shards > 0
+        sent = replay.draws(BATCH, 1, 1)[0] if sharded else MAFQL._batch(algorithm, BATCH)
         weights = ray.get(algorithm._collector._weights[COMPONENT_RL_MODULE])
         return {
             "steps": steps,
@@ -93,14 +97,13 @@ class Trial:
             "learning_s": spent["learning"],
             "drawing_s": spent["drawing"],
             "syncing_s": spent["syncing"],
-            "rows_drawn": algorithm.rows_drawn,
+            "rows_drawn": iterations * learners * updates * BATCH,
             "transition_bytes_per_step": stored_bytes(played) / played_steps,
-            "batch_bytes_per_row": stored_bytes(batch) / BATCH,
+            "batch_bytes_per_row": stored_bytes(sent) / BATCH,
             "weights_bytes": stored_bytes(weights),
             "built_mb": self.built_mb,
             "driver_mb": _own_mb(),
-            "replay_mb": replay.nbytes / 1e6,
-            "replay_growth_mb": (replay.nbytes - held) / 1e6,
+            "replay_mb": 0.0 if sharded else replay.nbytes / 1e6,
         }
 
     def stop(self) -> None:
@@ -113,7 +116,9 @@ def _own_mb() -> float:
     return psutil.Process().memory_full_info().uss / 1e6
 
 
-def cluster_config(env_config: dict[str, Any], runners: int, learners: int, num_updates: int) -> MAFQLConfig:
+def cluster_config(
+    env_config: dict[str, Any], runners: int, learners: int, num_updates: int, shards: int
+) -> MAFQLConfig:
     """A run whose actors are placed by their resources: runners spread over all nodes, learners one a node."""
     config = MAFQLConfig(algo_class=MeasuredMAFQL).environment("grid2op_zones", env_config=env_config)
     config.env_runners(
@@ -124,6 +129,7 @@ def cluster_config(env_config: dict[str, Any], runners: int, learners: int, num_
     )
     config.learners(num_learners=learners, num_cpus_per_learner=0.5, custom_resources_per_learner={LEARNER: 1})
     config.training(num_updates=num_updates, train_batch_size_per_learner=BATCH, warm_start_steps=FRAGMENT * runners)
+    config.training(num_replay_shards=shards, replay_capacity=CAPACITY)
     return config.debugging(seed=0)
 
 
@@ -133,6 +139,7 @@ def measure_cluster(
     learners: int,
     iterations: int,
     num_updates: int,
+    shards: int = 0,
     on_run: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Runs MAFQL on the connected cluster (see `simulated_cluster`), once for each number of runners.
@@ -140,9 +147,10 @@ def measure_cluster(
     Args:
         env_config: of ZonedGridEnv.
         runners: how many, of each run.
-        learners: of each run, all remote; 0: the driver learns itself.
+        learners: of each run, all remote.
         iterations: that are measured of each run, with one request of FRAGMENT steps to every runner.
         num_updates: of every learner in an iteration.
+        shards: actors that hold the replay; 0: the driver does.
         on_run: called after each run.
 
     Returns:
@@ -151,14 +159,15 @@ def measure_cluster(
     """
     runs = []
     for number in runners:
-        config = cluster_config(env_config, number, learners, num_updates)
+        config = cluster_config(env_config, number, learners, num_updates, shards)
         trial: Any = ray.remote(num_cpus=0, resources={DRIVER: 1})(Trial).remote(config)
         measured = ray.get(trial.measure.remote(iterations))
         ray.get(trial.stop.remote())
         ray.kill(trial)
         runs.append({"runners": number, "iterations": iterations, **measured})
         on_run()
-    return {"fragment": FRAGMENT, "num_updates": num_updates, "learners": learners, "runs": runs, "costs": costs(runs)}
+    settings = {"fragment": FRAGMENT, "num_updates": num_updates, "learners": learners, "replay_shards": shards}
+    return {**settings, "runs": runs, "costs": costs(runs)}
 
 
 def costs(runs: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -22,6 +22,7 @@ def cluster(
     learners: Annotated[int, typer.Option(min=1, help="Remote learners, at most one a node.")] = 2,
     iterations: Annotated[int, typer.Option(min=1, help="Iterations measured for each number of runners.")] = 20,
     num_updates: Annotated[int, typer.Option(min=1, help="Updates of each learner in an iteration.")] = 4,
+    replay_shards: Annotated[int, typer.Option(min=0, help="Actors with the replay; 0: the driver.")] = 0,
     steps_per_s: Annotated[float, typer.Option(min=0.0, help="A runner's, to extrapolate with.")] = 1_000.0,
     updates_per_s: Annotated[float, typer.Option(min=0.0, help="A learner's, to extrapolate with.")] = 20.0,
     json_file: JsonFile = None,
@@ -42,7 +43,13 @@ def cluster(
             task = progress.add_task("running", total=len(compared), rate="")
             with simulated_cluster(nodes, -(-max(compared) // nodes)):
                 report = measure_cluster(
-                    env_config, compared, learners, iterations, num_updates, lambda: progress.update(task, advance=1)
+                    env_config,
+                    compared,
+                    learners,
+                    iterations,
+                    num_updates,
+                    replay_shards,
+                    lambda: progress.update(task, advance=1),
                 )
         report = {"grid": grid, "nodes": nodes, **report}
         report["extrapolated"] = [extrapolate(report, number, steps_per_s, updates_per_s) for number in EXTRAPOLATED]
@@ -66,7 +73,8 @@ def _show(report: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print(
-        f"{report['grid']}, {report['nodes']} nodes, {report['learners']} learners: a request of {report['fragment']} "
+        f"{report['grid']}, {report['nodes']} nodes, {report['learners']} learners, replay in "
+        f"{report['replay_shards'] or 'the driver'}{' shards' * bool(report['replay_shards'])}: a request of {report['fragment']} "
         f"steps takes {found['request_ms']:.2f} ms of the driver, a row for a learner {found['row_us']:.2f} us "
         f"({found['drawing_us']:.2f} of them to draw it), a sync of weights {found['sync_ms']:.1f} ms, an iteration "
         f"beside these {found['iteration_ms']:.1f} ms; 1,000 transitions, stored and drawn once, "
