@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
@@ -51,23 +52,44 @@ SWITCHES = ("sample_async", "calibrated", "offline_skip_bad")
 
 def check_each(config: MAFQLConfig) -> None:
     """Checks every setting on its own; ValueError names it and what would be right."""
-    for name, range_ in NUMBERS.items():
-        _require(config, name, range_.holds(getattr(config, name)), range_.right)
-    for name, allowed in CHOICES.items():
-        value = getattr(config, name)
-        _require(config, name, isinstance(value, str) and value in allowed, f"one of {', '.join(allowed)}")
-    for name in SWITCHES:
-        _require(config, name, isinstance(getattr(config, name), bool), "true or false")
-    bounds = config.reward_bounds
-    listed = isinstance(bounds, (list, tuple)) and len(bounds) == 2 and all(Range().holds(bound) for bound in bounds)
-    _require(config, "reward_bounds", bounds is None or (listed and bounds[0] < bounds[1]), "None or [low, high]")
-    weights: Any = config.behavior_policies
-    usable = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
-    usable = usable and all(_AMOUNT.holds(weight) for weight in weights.values()) and sum(weights.values()) > 0
-    _require(config, "behavior_policies", usable, "a mapping of names to weights of at least 0, not all 0")
-    cloned = config.offline_cloned_policies
-    names = isinstance(cloned, (list, tuple)) and all(isinstance(name, str) for name in cloned)
-    _require(config, "offline_cloned_policies", cloned is None or names, "None or a list of policies' names")
+    for name in CHECKED:
+        right = wanted(name, getattr(config, name))
+        _require(config, name, right is None, str(right))
+
+
+def wanted(name: str, value: Any) -> str | None:
+    """What the setting `name`, one of `CHECKED`, must be; None if `value` is that."""
+    if name in NUMBERS:
+        return None if NUMBERS[name].holds(value) else NUMBERS[name].right
+    if name in CHOICES:
+        fits = isinstance(value, str) and value in CHOICES[name]
+        return None if fits else f"one of {', '.join(CHOICES[name])}"
+    if name in SWITCHES:
+        return None if isinstance(value, bool) else "true or false"
+    test, right = _OTHERS[name]
+    return None if test(value) else right
+
+
+def _is_bounds(value: Any) -> bool:
+    listed = isinstance(value, (list, tuple)) and len(value) == 2 and all(Range().holds(bound) for bound in value)
+    return value is None or (listed and value[0] < value[1])
+
+
+def _is_weights(value: Any) -> bool:
+    named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    return named and all(_AMOUNT.holds(weight) for weight in value.values()) and sum(value.values()) > 0
+
+
+def _is_names(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value))
+
+
+_OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "reward_bounds": (_is_bounds, "None or [low, high]"),
+    "behavior_policies": (_is_weights, "a mapping of names to weights of at least 0, not all 0"),
+    "offline_cloned_policies": (_is_names, "None or a list of policies' names"),
+}
+CHECKED = (*NUMBERS, *CHOICES, *SWITCHES, *_OTHERS)
 
 
 def check_together(config: MAFQLConfig) -> None:

@@ -213,8 +213,10 @@ def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: st
     for part, place in parts:
         check_env(part.env, f"{place}env")
         if part.env == GRID_ENV:
-            with _refusals(place.removesuffix(": ").removesuffix(".")):  # its messages begin with env_config
+            try:
                 check_on_grid(part, settings, folders)
+            except ValueError as error:  # begins with the setting's name
+                raise InputError(f"{place}{error}") from error
     with _refusals(source):
         config.validate()
 

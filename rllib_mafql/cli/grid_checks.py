@@ -21,7 +21,7 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
 
     full = preflight.check_on_grid(dict(config.env_config), folders=folders)
     if hasattr(config, "behavior_policies"):  # MAFQL's
-        preflight.check_behaviors(config.behavior_policies, "behavior_policies")
+        preflight.check_behaviors(config.behavior_policies, "config.behavior_policies")
         return
     zones = preflight.zone_names(full)
     if zones is None or config.in_evaluation:
@@ -29,7 +29,7 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
     if not settings.get("policies"):
         if len(zones) > 1 and not settings.get("policy_mapping_fn") and "rl_module_spec" not in settings:
             raise ValueError(
-                f"policies: missing: zones have different observations and actions, so each needs a policy of its own: "
+                f"config.policies: missing: zones have different observations and actions, so each needs a policy of its own: "
                 f"[{', '.join(zones)}]"
             )
         return
@@ -38,6 +38,6 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
     lacking = [zone for zone in zones if zone not in settings["policies"]]
     if settings.get("policy_mapping_fn") is own_policy and lacking:
         raise ValueError(
-            f"policies: there is none for {lacking[0]}; the zones are [{', '.join(zones)}], and each is played by the "
+            f"config.policies: there is none for {lacking[0]}; the zones are [{', '.join(zones)}], and each is played by the "
             "policy of its name"
         )

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest
-from rllib_mafql.cli.settings import is_search_space
+from rllib_mafql.cli.space import is_space
 from rllib_mafql.ranges import MOST, Range
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def check_model_config(settings: dict[str, Any], source: str) -> None:
         place = f"{source}.{key}"
         if key not in known:
             raise InputError(f"{place}: unknown key{nearest(key, known)}")
-        if is_search_space(value):
+        if is_space(value):
             continue
         usual = known[key].default
         if key.endswith("_hiddens"):
             listed = isinstance(value, list | tuple)
-            if value is not None and not (listed and all(is_search_space(one) or _WIDTH.holds(one) for one in value)):
+            if value is not None and not (listed and all(is_space(one) or _WIDTH.holds(one) for one in value)):
                 raise InputError(f"{place}: must be a list of layers' widths such as [256, 256], not {value!r}")
         elif key.endswith("_activation"):
             _check_activation(value, place)
@@ -78,7 +78,7 @@ def check_replay_buffer_config(settings: dict[str, Any], default: "AlgorithmConf
         if kind not in offered:
             raise InputError(f"{source}.type: unknown replay buffer {kind!r}{nearest(kind, offered)}")
         kind = getattr(replay_buffers, kind)
-    elif not isinstance(kind, str | type) and not is_search_space(kind):
+    elif not isinstance(kind, str | type) and not is_space(kind):
         raise InputError(f"{source}.type: must name a replay buffer, not {kind!r}")
     if not isinstance(kind, type) or not kind.__module__.startswith("ray.rllib."):
         return
@@ -92,5 +92,5 @@ def check_replay_buffer_config(settings: dict[str, Any], default: "AlgorithmConf
     for key, value in settings.items():
         if key not in known:
             raise InputError(f"{source}.{key}: unknown key{nearest(key, known)}")
-        if key in _BUFFER and not is_search_space(value) and not _BUFFER[key].holds(value):
+        if key in _BUFFER and not is_space(value) and not _BUFFER[key].holds(value):
             raise InputError(f"{source}.{key}: must be {_BUFFER[key].right}, not {value!r}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest, summary
-from rllib_mafql.cli.settings import is_search_space
+from rllib_mafql.cli.space import is_space
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -24,7 +24,7 @@ def check_recordings(algorithm: type["Algorithm"], settings: dict[str, Any], sou
     from rllib_mafql.offline.reader import open_recording
 
     given = settings.get("input_")
-    if given is None or is_search_space(given) or given == "sampler" or not issubclass(algorithm, rllib_mafql.MAFQL):
+    if given is None or is_space(given) or given == "sampler" or not issubclass(algorithm, rllib_mafql.MAFQL):
         return
     try:
         recording = open_recording(given, skip_bad=settings.get("offline_skip_bad") is True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest
 from rllib_mafql.cli.names import resolve
+from rllib_mafql.cli.space import is_space, spaces
 from rllib_mafql.ranges import MOST, Range
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ NUMBERS: dict[str, Range] = {
     "clip_param": Range(0, above=True),
     "vf_clip_param": Range(0, optional=True),
     "entropy_coeff": Range(0, schedule=True),
-    "torch_num_threads": Range(1, 1024, whole=True, optional=True),
 }
 CHOICES = {
     "evaluation_duration_unit": ("episodes", "timesteps"),
@@ -60,13 +60,6 @@ NOT_MAPPINGS = ("policies",)
 PATHS = ("input_", "input", "output")
 
 
-def is_search_space(value: Any) -> bool:
-    """Whether a value stands for several that Ray Tune fills in: {"grid_search": [...]}, or one of Tune's samplers."""
-    if isinstance(value, dict):
-        return "grid_search" in value
-    return type(value).__module__.startswith("ray.tune.")
-
-
 @cache
 def _numbers(kind: type) -> dict[str, Range]:
     """The settings of a kind of configuration whose ranges are known."""
@@ -76,11 +69,20 @@ def _numbers(kind: type) -> dict[str, Range]:
         return NUMBERS
     # an algorithm of the user's own may have settings of other meanings under RLlib's algorithms' names
     shared = {name: range_ for name, range_ in NUMBERS.items() if name in {*vars(AlgorithmConfig()), "minibatch_size"}}
-    if kind.__module__.startswith("rllib_mafql."):
-        from rllib_mafql.validation import NUMBERS as OWN
-
-        return shared | OWN
     return shared
+
+
+def _check_own(name: str, value: Any, place: str) -> bool:
+    """Checks one of MAFQL's own settings; False if it is none."""
+    from rllib_mafql.validation import CHECKED, CHOICES, wanted
+
+    if name not in CHECKED or (isinstance(value, dict | list) and spaces(value)):
+        return name in CHECKED
+    right = wanted(name, value)
+    if right is not None:
+        hint = nearest(value, CHOICES[name]) if name in CHOICES and isinstance(value, str) else ""
+        raise InputError(f"{place}: must be {right}, not {value!r}{hint}")
+    return True
 
 
 def check_setting(name: str, value: Any, default: "AlgorithmConfig", place: str) -> None:
@@ -89,9 +91,11 @@ def check_setting(name: str, value: Any, default: "AlgorithmConfig", place: str)
     Raises:
         InputError: If it cannot be right; begins with `place`.
     """
-    if is_search_space(value):
+    if is_space(value):
         return
     usual = vars(default).get(name)
+    if type(default).__module__.startswith("rllib_mafql.") and _check_own(name, value, place):
+        return
     numbers = _numbers(type(default))
     if name in numbers:
         range_ = numbers[name]
@@ -108,6 +112,10 @@ def check_setting(name: str, value: Any, default: "AlgorithmConfig", place: str)
             value is None or callable(value) or (isinstance(value, str) and value) or listed or isinstance(value, dict)
         ):
             raise InputError(f"{place}: must be a path or a list of paths, not {value!r}")
+    elif name == "policies":
+        listed = isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, str) for one in value)
+        if value is not None and not listed and not isinstance(value, dict):
+            raise InputError(f"{place}: must be a list of policies' names, not {value!r}")
     elif name == "callbacks":
         for path in value if isinstance(value, list | tuple) else [value]:
             if isinstance(path, str):

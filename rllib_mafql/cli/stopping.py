@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest
 from rllib_mafql.cli.metric_names import GROWING, METRIC_GROUPS, METRICS
-from rllib_mafql.cli.settings import is_search_space
+from rllib_mafql.cli.space import is_space
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -70,7 +70,7 @@ def check_metric(path: str, settings: dict[str, Any], default: "AlgorithmConfig"
     if path == "num_learner_updates" and type(default).__module__.startswith("ray.rllib."):
         raise InputError(f"{place}: only MAFQL reports it; use training_iteration or num_env_steps_sampled_lifetime")
     interval = settings.get("evaluation_interval", default.evaluation_interval)
-    if group == "evaluation" and not interval and not is_search_space(interval):
+    if group == "evaluation" and not interval and not is_space(interval):
         raise InputError(f"{place}: is never reported, as config.evaluation_interval is not set")
     if (path in OF_PLAY or group == "env_runners") and _never_plays(settings, default):
         raise InputError(
