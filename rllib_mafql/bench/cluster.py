@@ -49,9 +49,9 @@ class MeasuredMAFQL(MAFQL):
         yield
         self.cpu_s[part] = self.cpu_s.get(part, 0.0) + time.process_time() - before
 
-    def _collect(self, behavior: bool) -> None:
+    def _collect(self, behavior: bool) -> Any:
         with self._counting("collecting"):
-            super()._collect(behavior)
+            return super()._collect(behavior)
 
     def _batch(self, size: int) -> dict[str, np.ndarray]:
         with self._counting("drawing"):

@@ -59,6 +59,7 @@ def cluster(
 
 def _show(report: dict[str, Any]) -> None:
     console, found, last = wide_console(), report["costs"], report["runs"][-1]
+    where = f"{report['replay_shards']} shards" if report["replay_shards"] else "the driver"
     table = Table("runners", box=None, pad_edge=False)
     for name in ("steps/s", "driver's core", "ms of it for 1,000 steps", "memory MB", "of it the replay"):
         table.add_column(name, justify="right")
@@ -73,9 +74,8 @@ def _show(report: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print(
-        f"{report['grid']}, {report['nodes']} nodes, {report['learners']} learners, replay in "
-        f"{report['replay_shards'] or 'the driver'}{' shards' * bool(report['replay_shards'])}: a request of {report['fragment']} "
-        f"steps takes {found['request_ms']:.2f} ms of the driver, a row for a learner {found['row_us']:.2f} us "
+        f"{report['grid']}, {report['nodes']} nodes, {report['learners']} learners, replay in {where}: a "
+        f"request of {report['fragment']} steps takes {found['request_ms']:.2f} ms of the driver, a row for a learner {found['row_us']:.2f} us "
         f"({found['drawing_us']:.2f} of them to draw it), a sync of weights {found['sync_ms']:.1f} ms, an iteration "
         f"beside these {found['iteration_ms']:.1f} ms; 1,000 transitions, stored and drawn once, "
         f"{found['transitions_ms']:.1f} ms; a further runner {found['runner_mb']:.2f} MB\nthrough the driver: "

@@ -91,7 +91,9 @@ def test_a_shard_that_dies_comes_back_empty(replay):
     for number in range(6):
         ship([fragment(number * STEPS)], replay.reference, number)
     ray.kill(replay.shards[0], no_restart=False)
-    replay.refresh()
+    deadline = time.monotonic() + 60
+    while len(replay) != 4 * STEPS and time.monotonic() < deadline:  # it dies when the order has come
+        replay.refresh()
     assert len(replay) == 4 * STEPS
     ship([fragment(0)], replay.reference, 0)
     replay.refresh()
