@@ -36,6 +36,7 @@ from rllib_mafql.journal import Place
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
+from rllib_mafql.recovery import Recovery
 from rllib_mafql.replay import JointReplay, Statistics
 from rllib_mafql.sharded_replay import ShardedReplay
 from rllib_mafql.stored_replay import StoredReplay
@@ -88,6 +89,10 @@ class MAFQL(Algorithm):
             self.offline_data.load(self._agents(), self.fingerprint)
         self._rng = np.random.default_rng(self.config.seed)
         self._collector = Collector(self.env_runner_group, self.config, self.replay.reference if shards else None)
+        self._recoveries = {self.env_runner_group: self._collector.recovery}
+        if self.eval_env_runner_group is not None:
+            state = self.env_runner.get_state
+            self._recoveries[self.eval_env_runner_group] = Recovery(self.eval_env_runner_group, state)
         self._spent = dict.fromkeys(SHARES, 0.0)
         self._staleness: deque[int] = deque(maxlen=100)  # of the last rollouts
         self._updates_done = 0
@@ -101,7 +106,13 @@ class MAFQL(Algorithm):
             self.replay.stop()
         if self.offline_data is not None:
             self.offline_data.close()
+        for recovery in getattr(self, "_recoveries", {}).values():
+            recovery.stop(self.config.sample_timeout_s)  # RLlib would wait for ever for a runner that hangs
         super().cleanup()
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """Takes runners that are back into service, as RLlib does, but waits for none; returns their numbers."""
+        return self._recoveries[env_runner_group].look()
 
     def _agents(self) -> list[tuple[str, int, int]]:
         """Agents with the sizes of their observations and actions, in joint order."""
@@ -138,7 +149,9 @@ class MAFQL(Algorithm):
         recorded = 0 if self.offline_data is None else len(self.offline_data.replay)
         warm = recorded + len(self.replay) < self.config.warm_start_steps
         if warm or self._updates_done >= self.config.warm_start_updates:
-            self._collect(behavior=warm)
+            played = self._collect(behavior=warm)
+            if not played and not self.config.sample_async:
+                return  # every runner is lost: updates stay in step with what is played
         if recorded + len(self.replay) >= max(1, self.config.warm_start_steps):
             self._improve()
 
@@ -153,7 +166,8 @@ class MAFQL(Algorithm):
         updates = self.config.offline_updates
         return self.offline_data is not None and (updates is None or self._updates_done < updates)
 
-    def _collect(self, behavior: bool) -> None:
+    def _collect(self, behavior: bool) -> bool:
+        """Stores what runners have played; returns whether there was anything."""
         with self._spending("sampling"), self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             # What there is to learn from is enough after the warm start: nothing is waited for any more.
             played = self._collector.collect(behavior, wait=behavior)
@@ -167,6 +181,10 @@ class MAFQL(Algorithm):
             self.metrics.aggregate([one.metrics for one in played], key=ENV_RUNNER_RESULTS)
         self.metrics.log_value("replay_size", len(self.replay), window=1)
         self._log_staleness(rollouts)
+        recovery = self._collector.recovery
+        self.metrics.log_value(("mafql", "env_runners_lost"), recovery.losses, window=1)
+        self.metrics.log_value(("mafql", "env_runners_given_up"), recovery.given_up, window=1)
+        return bool(played)
 
     def _log_staleness(self, rollouts: list[Rollout]) -> None:
         """How many learner updates the weights were behind that the last rollouts were played with, when stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_mafql.env_runner import JointEnvRunner, Rollout
+from rllib_mafql.recovery import Recovery
 from rllib_mafql.sharded_replay import ship
 
 _TAG = "sample"  # of the requests in flight
@@ -37,6 +39,9 @@ class Collector:
     learner learns. A call takes what is ready and requests anew from the runners that are through. A request is played
     with the weights that were newest when it was made.
 
+    Either way a runner that has not answered for `sample_timeout_s` is given up, and one that was lost plays again once
+    it is back (see :mod:`rllib_mafql.recovery`).
+
     Args:
         group: the EnvRunnerGroup.
         config: the MAFQLConfig.
@@ -47,10 +52,12 @@ class Collector:
     def __init__(self, group: Any, config: Any, shards: Any = None):
         self._group = group
         self._asynchronous = config.sample_async
-        self._timeout_s = config.sample_timeout_s
+        self._timeout_s = math.inf if config.sample_timeout_s is None else config.sample_timeout_s
         self._shards = shards
         self._weights: dict[str, Any] = {}  # the newest, as a state of runners; nothing before the first ones
         self.weights_seq_no = 0  # of the newest weights
+        self.recovery = Recovery(group, lambda: group.local_env_runner.get_state())
+        self._since: dict[int, float] = {}  # when each runner began with the oldest request that lies at it
 
     @property
     def in_flight(self) -> int:
@@ -69,20 +76,26 @@ class Collector:
             self._weights = {COMPONENT_RL_MODULE: ray.put(weights), WEIGHTS_SEQ_NO: self.weights_seq_no}
 
     def collect(self, behavior: bool, wait: bool) -> list[Played]:
-        """What runners have played.
+        """What runners have played; nothing where none was in service for `sample_timeout_s`.
 
         Args:
             behavior: episodes that begin now are played by the behaviour policies.
             wait: asynchronous only: wait until there is something.
         """
-        if self._asynchronous:
-            return self._take(behavior, wait)
-        remote = self._group.num_remote_workers() > 0
-        return self._group.foreach_env_runner(
-            partial(_play, behavior=behavior, weights=self._weights, shards=self._shards),
-            local_env_runner=not remote,
-            timeout_seconds=self._timeout_s,
-        )
+        if not self._group.num_remote_workers():
+            return [_play(self._group.local_env_runner, behavior, self._weights, self._shards)]
+        return self._take(behavior, wait) if self._asynchronous else self._round(behavior)
+
+    def _round(self, behavior: bool) -> list[Played]:
+        """What every runner that is in service plays now, by their numbers."""
+        deadline = time.monotonic() + self._timeout_s
+        while self.recovery.all_lost and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            self.recovery.look()
+        self._request(behavior, once=True)
+        played = sorted(self._ready(self._timeout_s), key=lambda one: one[0])
+        self._give_up_hanging()
+        return [result for _, result in played]
 
     def _take(self, behavior: bool, wait: bool) -> list[Played]:
         deadline = time.monotonic() + self._timeout_s
@@ -92,17 +105,38 @@ class Collector:
             played = self._ready(_LOOK_S)
             if not self.in_flight:  # every runner is down, and may be back soon
                 time.sleep(_LOOK_S)
+                self.recovery.look()
             self._request(behavior)
-        return played
+        self._give_up_hanging()
+        return [result for _, result in played]
 
-    def _ready(self, timeout_s: float) -> list[Played]:
-        return [result for _, result in self._group.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=timeout_s)]
+    def _ready(self, timeout_s: float) -> list[tuple[int, Played]]:
+        """Results that are there, with their runners' numbers, all of them or as many as there are in time."""
+        timeout = None if math.isinf(timeout_s) else timeout_s
+        results = self._group.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=timeout)
+        for runner, _ in results:
+            self.recovery.played(runner)
+            self._since[runner] = time.monotonic()
+        return results
 
-    def _request(self, behavior: bool) -> None:
-        """Fills up what each healthy runner has to do."""
+    def _request(self, behavior: bool, once: bool = False) -> None:
+        """Fills up what each runner in service has to do."""
         play = partial(_play, behavior=behavior, weights=self._weights, shards=self._shards)
-        while self._group.foreach_env_runner_async(play, tag=_TAG):
+        now, busy = time.monotonic(), set(self._busy())
+        self._since |= {runner: now for runner in self._group.healthy_env_runner_ids() if runner not in busy}
+        while self._group.foreach_env_runner_async(play, tag=_TAG) and not once:
             pass
+
+    def _busy(self) -> list[int]:
+        """Runners at which requests lie."""
+        states = self._group._worker_manager._remote_actor_states
+        return [runner for runner, state in states.items() if state.get_num_in_flight_requests(_TAG)]
+
+    def _give_up_hanging(self) -> None:
+        now = time.monotonic()
+        for runner in self._busy():
+            if now - self._since[runner] >= self._timeout_s:
+                self.recovery.give_up(runner, now - self._since[runner])
 
 
 def _play(runner: JointEnvRunner, behavior: bool, weights: dict[str, Any], shards: Any) -> Played:
