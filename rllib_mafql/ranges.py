@@ -74,11 +74,11 @@ class Range:
 
     def _numbers(self) -> str:
         kind = "an integer" if self.whole else "a number"
-        low = f"{'above' if self.above else 'of at least'} {self.low:g}"
+        low = f"{'above' if self.above else 'of at least'} {self.low:.12g}"
         if math.isinf(self.low):
             return kind
         if self.high >= MOST:
             return f"{kind} {low}"
         if self.above or self.below:
-            return f"{kind} {low} and {'below' if self.below else 'at most'} {self.high:g}"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+            return f"{kind} {low} and {'below' if self.below else 'at most'} {self.high:.12g}"
+        return f"{kind} from {self.low:.12g} to {self.high:.12g}"

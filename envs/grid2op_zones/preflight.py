@@ -69,7 +69,7 @@ def check_behaviors(names: Any, where: str) -> None:
 
     for name in names:
         if name not in POLICIES:
-            near = get_close_matches(str(name), POLICIES, n=1, cutoff=0.0)[0]
+            near = get_close_matches(str(name).lower(), POLICIES, n=1, cutoff=0.0)[0]
             raise ValueError(
                 f"{where}: there is no dispatcher {name!r}; the nearest is {near!r}. Known are {', '.join(POLICIES)}"
             )

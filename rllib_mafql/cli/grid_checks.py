@@ -29,8 +29,8 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
     if not settings.get("policies"):
         if len(zones) > 1 and not settings.get("policy_mapping_fn") and "rl_module_spec" not in settings:
             raise ValueError(
-                f"config.policies: missing: zones have different observations and actions, so each needs a policy of its own: "
-                f"[{', '.join(zones)}]"
+                "config.policies: missing: zones have different observations and actions, so each needs a policy of "
+                f"its own: [{', '.join(zones)}]"
             )
         return
     from rllib_mafql.cli.names import own_policy
@@ -38,6 +38,6 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
     lacking = [zone for zone in zones if zone not in settings["policies"]]
     if settings.get("policy_mapping_fn") is own_policy and lacking:
         raise ValueError(
-            f"config.policies: there is none for {lacking[0]}; the zones are [{', '.join(zones)}], and each is played by the "
-            "policy of its name"
+            f"config.policies: there is none for {lacking[0]}; the zones are [{', '.join(zones)}], and each is played "
+            "by the policy of its name"
         )

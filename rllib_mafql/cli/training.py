@@ -37,11 +37,11 @@ def train_all(experiments: Sequence[Experiment], options: TrainOptions) -> int:
         hush()
     here = cluster_address(options.ray_address) == "local"
     checked = [check(experiment, folders=here) for experiment in experiments]
+    arguments = [_tune_arguments(*pair, options) for pair in zip(experiments, checked, strict=True)]
     for experiment, ready in zip(experiments, checked, strict=True):
         if here:
             check_recordings(ready.algorithm, ready.config, experiment.source)
             check_cpus(ready.resources, experiment.source, options.ray_num_cpus)
-    arguments = [_tune_arguments(*pair, options) for pair in zip(experiments, checked, strict=True)]
     code = FINISHED
     with ray_session(options.ray_address, options.ray_num_cpus, options.ray_num_gpus, options.verbose):
         for experiment, ready in zip(experiments, checked, strict=True):
