@@ -11,6 +11,7 @@ import psutil
 import typer
 from rich.table import Table
 
+from rllib_mafql.bench.checkpoint_cli import checkpoint
 from rllib_mafql.bench.cluster_cli import cluster
 from rllib_mafql.bench.details import bundled_env_config, numbers, profile, redispatch, scaling
 from rllib_mafql.bench.latency_cli import latency
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 
 
-for _command in (cluster, latency, profile, redispatch, safety, scaling):
+for _command in (checkpoint, cluster, latency, profile, redispatch, safety, scaling):
     app.command()(_command)
 
 
