@@ -19,6 +19,7 @@ def hush() -> None:
     for handler in [*logging.getLogger("ray").handlers, *logging.getLogger("ray.rllib").handlers]:
         handler.addFilter(_says_something)
     warnings.filterwarnings("ignore", message=".*Overriding environment rllib-")  # RLlib registers one per runner
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance")  # needs Algorithm.reset_config
 
 
 def _says_something(record: logging.LogRecord) -> bool:

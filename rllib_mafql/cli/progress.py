@@ -45,6 +45,8 @@ class ProgressLines(Callback):
         past = self._past.setdefault(trial.trial_id, deque(maxlen=PACE_WINDOW))
         if not past and result.get("iterations_since_restore") == result["training_iteration"]:
             past.append(dict.fromkeys(GROWING, 0.0))  # the start of a trial that was not restored
+        elif result.get("iterations_since_restore") == 1:
+            past.clear()  # it goes on from a checkpoint, perhaps that of another trial
         seen = {key: result.get(key, 0.0) for key in GROWING}
         # RLlib repeats its last evaluation in every result until the next one.
         interval = trial.config.get("evaluation_interval") or 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest, warn
 from rllib_mafql.cli.metric_names import GROWING, warn_of_unknown_metric
-from rllib_mafql.cli.schedulers import FIFO, POPULATION, first_population, make_scheduler, mutated, scheduler_type
+from rllib_mafql.cli.schedulers import FIFO, POPULATION, make_scheduler, mutated, scheduler_type
 from rllib_mafql.cli.searchers import RANDOM, make_searcher, searcher_type
 from rllib_mafql.cli.space import spaces
 
@@ -104,6 +104,8 @@ def make_search(
             raise InputError(
                 f"{source}.max_concurrent_trials: pbt compares all trials; leave max_concurrent_trials out"
             )
+        from rllib_mafql.cli.population import first_population
+
         config = first_population(config, default, mutations, f"{place}.hyperparam_mutations")
         if num_samples == 1 and not any(isinstance(space, dict) for space in spaces(config).values()):
             raise InputError(f"{source}.num_samples: a population needs at least 2 trials, better 4; there is 1")
