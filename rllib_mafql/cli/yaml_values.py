@@ -68,7 +68,9 @@ def parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise InputError(f"{source}{place}: {error.problem}") from None
+        begin = error.context_mark
+        context = f" ({error.context}, from line {begin.line + 1})" if error.context and begin else ""
+        raise InputError(f"{source}{place}: {error.problem}{context}") from None
     except RecursionError:
         raise InputError(f"{source}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
