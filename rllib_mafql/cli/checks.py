@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_mafql.cli.errors import InputError, nearest, summary
 from rllib_mafql.cli.experiments import Experiment
 from rllib_mafql.cli.grid_checks import check_on_grid
+from rllib_mafql.cli.loggers import make_loggers
 from rllib_mafql.cli.metric_names import warn_of_unknown_metric
 from rllib_mafql.cli.models import check_model_config, check_replay_buffer_config
 from rllib_mafql.cli.names import STORED_AS, check_env, find_algorithm, tunable
@@ -48,6 +49,7 @@ class Checked:
     config: dict[str, Any]  # settings as Ray Tune takes them, see `tunable`
     resources: list[dict[str, float]]  # what a trial needs in all ("CPU", "GPU", ...), for each variant checked
     search: Search
+    loggers: list[Any]  # Tune's callbacks
 
 
 def check(experiment: Experiment, folders: bool = True) -> Checked:
@@ -90,7 +92,8 @@ def check(experiment: Experiment, folders: bool = True) -> Checked:
         check_values(algorithm.get_default_config(), variant, source, folders)
         request: Any = algorithm.default_resource_request(variant)
         resources.append(request.required_resources)
-    return Checked(algorithm, config, resources, search)
+    loggers = make_loggers(experiment.loggers, f"{experiment.source}.loggers")
+    return Checked(algorithm, config, resources, search, loggers)
 
 
 def checked_stop(stop: dict[str, Any], source: str) -> dict[str, float]:

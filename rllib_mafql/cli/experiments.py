@@ -40,6 +40,7 @@ SPEC_KEYS = (
     "storage_path",
     "restore",
     "max_failures",
+    "loggers",
     *SEARCH_KEYS,
 )
 
@@ -67,6 +68,7 @@ class Experiment:
     storage_path: str | None = None
     restore: str | None = None
     max_failures: int = 0
+    loggers: Any = None  # trackers of results, see rllib_mafql.cli.loggers
     search: SearchSpec = field(default_factory=SearchSpec)
 
     def config(self) -> dict[str, Any]:
@@ -212,6 +214,7 @@ def _from_spec(file: Path, name: str, spec: Any) -> Experiment:
         run=spec["run"],
         layers=[Layer(f"{source}.config", with_spaces(config, f"{source}.config"))],
         stop=spec.get("stop"),
+        loggers=spec.get("loggers"),
         checkpoint=checkpoint,
         search=SearchSpec(**{key: spec.get(key) for key in SEARCH_KEYS}),
         **{key: spec[key] for key in copied if spec.get(key) is not None},
