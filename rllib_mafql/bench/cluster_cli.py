@@ -77,10 +77,11 @@ def _show(report: dict[str, Any]) -> None:
         f"{report['grid']}, {report['nodes']} nodes, {report['learners']} learners, replay in {where}: a request of "
         f"{report['fragment']} steps takes {found['request_ms']:.2f} ms of the driver, a row for a learner "
         f"{found['row_us']:.2f} us ({found['drawing_us']:.2f} of them to draw it), a sync of weights "
-        f"{found['sync_ms']:.1f} ms, an iteration beside these {found['iteration_ms']:.1f} ms; 1,000 transitions, stored "
-        f"and drawn once, {found['transitions_ms']:.1f} ms; a further runner {found['runner_mb']:.2f} MB\nthrough the "
-        f"driver: {last['transition_bytes_per_step']:,.0f} bytes a step, {last['batch_bytes_per_row']:,.0f} a row for a "
-        f"learner, {last['weights_bytes'] / 1e6:.1f} MB of weights a sync",
+        f"{found['sync_ms']:.1f} ms, an iteration beside these {found['iteration_ms']:.1f} ms; 1,000 transitions, "
+        f"stored and drawn once, {found['transitions_ms']:.1f} ms; a further runner {found['runner_mb']:.2f} MB\n"
+        f"through the driver: {last['transition_bytes_per_step']:,.0f} bytes a step, "
+        f"{last['batch_bytes_per_row']:,.0f} a row for a learner, "
+        f"{last['weights_bytes'] / 1e6:.1f} MB of weights a sync",
         markup=False,
         soft_wrap=True,
     )
