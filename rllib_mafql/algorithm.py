@@ -321,8 +321,7 @@ class MAFQL(Algorithm):
             if self.offline_data is not None and "offline_replay" in state:
                 self.offline_data.replay.set_state(state["offline_replay"])
             for name, group in self._groups().items():
-                if state["play"].get(name):
-                    _ask(group, partial(_set_play, states=state["play"][name]))
+                _ask(group, partial(_set_play, states=state["play"].get(name, {})))
 
 
 def _ask(group: Any, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
@@ -337,6 +336,8 @@ def _get_play(runner: JointEnvRunner) -> tuple[int, dict[str, Any]]:
 def _set_play(runner: JointEnvRunner, states: dict[int, dict[str, Any]]) -> None:
     if (runner.worker_index or 0) in states:
         runner.set_play(states[runner.worker_index or 0])
+    elif not runner.config.in_evaluation:
+        runner.reseed()
 
 
 def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ from rllib_mafql.metrics import log_episode, log_steps
 from rllib_mafql.modules import TEACHER
 from rllib_mafql.offline.recorder import Recorder, unique_prefix
 from rllib_mafql.replay import Fragment
-from rllib_mafql.slots import Layout, Slot
+from rllib_mafql.slots import Layout, NotFinite, Slot
 
 logger = logging.getLogger("ray.rllib")
 
@@ -96,16 +97,15 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         unseeded.seed = None
         super().__init__(config=unseeded, **kwargs)
         self.config.seed = config.seed
+        self._slots: list[Slot] = []
+        self._rng = np.random.default_rng()
         if config.seed is not None:
-            self._seed = int(config.seed + (self.worker_index or 0) + 1_000_000 * config.in_evaluation)
-            random.seed(self._seed)
-            np.random.seed(self._seed)  # noqa: NPY002 - for environments that draw from it
-            torch.manual_seed(self._seed)
+            self._seed_with(int(config.seed + (self.worker_index or 0) + 1_000_000 * config.in_evaluation))
+            if _was_restarted():
+                self.reseed()
         self.spaces: dict[str, Any] = kwargs.get("spaces") or {}
         self.module: Any = None
-        self._slots: list[Slot] = []
         self._weights_seq_no = 0
-        self._rng = np.random.default_rng(self._seed)
         self._behaviors = Behaviors(self.config.behavior_policies, self.config.behavior_noise, self._rng)
         self._episode = 0
         self._recorder: Recorder | None = None
@@ -119,6 +119,20 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         env = getattr(self.config.env, "__name__", self.config.env)
         role = ", evaluation" if self.config.in_evaluation else ""
         return f"JointEnvRunner(worker={self.worker_index or 0}, env={env}{role})"
+
+    def _seed_with(self, seed: int) -> None:
+        self._seed = seed
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - for environments that draw from it
+        torch.manual_seed(seed)
+        self._rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
+    def reseed(self) -> None:
+        """From now on draws what no runner drew before: one that begins anew would play its first episodes twice."""
+        if self.config.seed is not None:
+            self._seed_with(np.random.SeedSequence().entropy % 2**31)  # type: ignore[operator]
+        for slot in self._slots:
+            slot.seeded = False
 
     # Set-up ----------------------------------------------------------------------------------------------------
 
@@ -238,9 +252,11 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                     break
                 try:
                     terminated, truncated, info = slot.step(action, collect)
-                except Exception:
+                except Exception as error:
                     fragments.append(slot.cut())
-                    self._replace(slot, play.behavior)
+                    self._record(slot)
+                    self._replace(slot, error)
+                    self._begin(slot, play.behavior)
                     continue
                 play.steps += 1
                 if terminated or truncated:
@@ -276,14 +292,12 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def _begin(self, slot: Slot, behavior: bool) -> None:
         """Resets the environment and draws who plays the episode."""
-        arguments: dict[str, Any] = {}
-        if self.config.in_evaluation and hasattr(slot.env, "episode_spec"):
-            first, stride = max(0, (self.worker_index or 0) - 1), max(1, self.config.num_env_runners)
-            arguments = slot.env.episode_spec(first + stride * self._episode)
-            self._episode += 1
-        elif not slot.seeded and self._seed is not None:
-            arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
-        slot.begin(arguments)
+        while True:
+            try:
+                self._reset(slot)
+                break
+            except Exception as error:
+                self._replace(slot, error)
         if not self.config.in_evaluation:
             draw = self._rng.random()
             if draw < self.config.takeover_fraction:
@@ -296,21 +310,35 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         if self._recorder is not None:
             slot.recorded = self._recorder.begin(slot.scenario)
 
+    def _reset(self, slot: Slot) -> None:
+        arguments: dict[str, Any] = {}
+        if self.config.in_evaluation and hasattr(slot.env, "episode_spec"):
+            first, stride = max(0, (self.worker_index or 0) - 1), max(1, self.config.num_env_runners)
+            arguments = slot.env.episode_spec(first + stride * self._episode)
+            self._episode += 1
+        elif not slot.seeded and self._seed is not None:
+            arguments, slot.seeded = {"seed": int(self._rng.integers(2**31))}, True
+        slot.begin(arguments)
+
     def behavior_problem(self) -> str | None:
         """What is wrong with the names in config.behavior_policies, if anything."""
         self.env.reset()
         return self._behaviors.problem(self.env)
 
-    def _replace(self, slot: Slot, behavior: bool) -> None:
+    def _replace(self, slot: Slot, error: Exception) -> None:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""
         self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
         slot.failures += 1
         if not self.config.restart_failed_sub_environments or slot.failures > MAX_FAILURES_IN_A_ROW:
-            raise
-        logger.exception("An environment failed in step(); it is rebuilt, and its episode ends there.")
-        self._record(slot)
+            raise error
+        logger.warning(
+            "An environment failed at step %d: %s: %s. It is rebuilt, and its episode ends there.",
+            slot.length,
+            type(error).__name__,
+            error,
+            exc_info=None if isinstance(error, NotFinite) else error,  # which tells all
+        )
         slot.replace_env(self._build_one())
-        self._begin(slot, behavior)
 
     # Recording -------------------------------------------------------------------------------------------------
 
@@ -412,3 +440,13 @@ class JointEnvRunner(EnvRunner, Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The modules; environments are not saved."""
         return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def _was_restarted() -> bool:
+    """Whether this process is an actor that Ray started anew, with the arguments of the one that it lost."""
+    if not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray's, of what it calls itself
+        return context.get_actor_id() is not None and bool(context.was_current_actor_reconstructed)

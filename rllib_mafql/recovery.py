@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 
 logger = logging.getLogger("ray.rllib")
 
@@ -34,6 +35,7 @@ class Recovery:
         self._manager = group._worker_manager
         self._state = state
         self._lost: dict[int, float] = {}  # when each was seen to be
+        self._gone: set[int] = set()  # those that Ray has given up
         self._in_a_row: Counter[int] = Counter()
         self.losses = 0  # since the start
         self.given_up = 0  # of these, runners that hung
@@ -63,7 +65,7 @@ class Recovery:
         """Finds out which runners are lost, and which are back since the last look; returns the latter.
 
         Raises:
-            RuntimeError: every runner was lost time and again without having played anything.
+            RuntimeError: every runner was lost time and again without having played anything, or cannot be started.
         """
         manager, now = self._manager, time.monotonic()
         lost = [runner for runner in manager.actor_ids() if not manager.is_actor_healthy(runner)]
@@ -79,9 +81,11 @@ class Recovery:
                 f"each env runner was lost {MAX_LOSSES_IN_A_ROW} times in a row without having played anything; what "
                 "its environment raised, if it did, is in the log of its worker"
             )
-        if lost:
+        if lost := [runner for runner in lost if runner not in self._gone]:
             manager.foreach_actor_async(_ping, tag=_TAG, healthy_only=False, remote_actor_ids=lost)
-            manager.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=0.0, mark_healthy=True)
+            for answer in manager.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=0.0, mark_healthy=True):
+                if not answer.ok and isinstance(answer.get(), ActorDiedError):
+                    self._lose_for_good(answer.actor_id, answer.get())
         back = [runner for runner in self._lost if manager.is_actor_healthy(runner)]
         if back:
             # Not waited for: requests of one runner are served in their order.
@@ -90,6 +94,12 @@ class Recovery:
         for runner in back:
             logger.warning("Env runner %d is back after %.1f s.", runner, now - self._lost.pop(runner))
         return back
+
+    def _lose_for_good(self, runner: int, error: Exception) -> None:
+        self._gone.add(runner)
+        logger.error("Env runner %d could not be started anew, and is done without: %s", runner, error)
+        if len(self._gone) == self._manager.num_actors():
+            raise RuntimeError("no env runner could be started anew") from error
 
     def stop(self, timeout_s: float) -> None:
         """Has runners end what they do, and ends those that do not answer in time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from rllib_mafql.replay import Fragment
 LEARNED = "learned"
 
 
+class NotFinite(ValueError):
+    """An environment gave an observation or a reward that is not a finite number."""
+
+
 class Layout:
     """Where the agents' components lie in joint arrays, and what [-1, 1] stands for in their action spaces.
 
@@ -24,7 +29,8 @@ class Layout:
 
     def __init__(self, boxes: Mapping[str, tuple[Any, Any]]):
         self.agents = list(boxes)
-        self.obs_size = sum(obs.shape[0] for obs, _ in boxes.values())
+        self._sizes = [obs.shape[0] for obs, _ in boxes.values()]
+        self.obs_size = sum(self._sizes)
         self.action_size = sum(act.shape[0] for _, act in boxes.values())
         ends = np.cumsum([act.shape[0] for _, act in boxes.values()]).tolist()
         self._starts = list(zip(self.agents, [0, *ends[:-1]], ends, strict=True))
@@ -40,6 +46,20 @@ class Layout:
     def write(self, obs: Mapping[str, np.ndarray], out: np.ndarray) -> None:
         """Writes all agents' observations side by side into `out` (sum d_i,) float32."""
         np.concatenate([obs[agent] for agent in self.agents], out=out, casting="same_kind")
+
+    def check(self, obs: np.ndarray, reward: float = 0.0) -> None:
+        """Raises NotFinite unless a joint observation (sum d_i,) and a reward are finite numbers."""
+        finite = np.isfinite(obs)
+        if not finite.all():
+            at = int(np.argmin(finite))
+            agent = int(np.searchsorted(np.cumsum(self._sizes), at, side="right"))
+            component = at - sum(self._sizes[:agent])
+            raise NotFinite(
+                f"component {component} of the observation of {self.agents[agent]!r} is {obs[at]}"
+                + (f", as are {finite.size - finite.sum() - 1} further ones" if finite.size - finite.sum() > 1 else "")
+            )
+        if not math.isfinite(reward):
+            raise NotFinite(f"the reward is {reward}")
 
 
 class Slot:
@@ -109,6 +129,7 @@ class Slot:
             obs, infos = self.env.reset(**arguments)
             self.layout.write(obs, out)
             info = infos.get(self.layout.agents[0], {})
+        self.layout.check(out)
         self.running = True
         self.scenario = str(info.get("scenario", ""))
 
@@ -126,8 +147,11 @@ class Slot:
     def step(self, action: np.ndarray, collect: bool) -> tuple[bool, bool, dict[str, Any]]:
         """Plays a joint action (sum m_i,) in [-1, 1]; returns terminated, truncated and the info.
 
-        With `collect` the step is kept. Afterwards `obs` is what follows it. If the environment raises, nothing has
-        changed.
+        With `collect` the step is kept. Afterwards `obs` is what follows it. If the environment raises, nothing that is
+        kept has changed.
+
+        Raises:
+            NotFinite: the environment gave what is no number.
         """
         at, given = self._steps, action.copy() if collect else action
         if collect and at == len(self._rewards):
@@ -142,6 +166,7 @@ class Slot:
             terminated, truncated = terminateds["__all__"], truncateds["__all__"]
             info = infos.get(self.layout.agents[0], {})
         reward = float(reward)
+        self.layout.check(out, reward)
         self.total += reward
         self.length += 1
         self.failures = 0

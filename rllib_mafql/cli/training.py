@@ -46,10 +46,15 @@ def train_all(experiments: Sequence[Experiment], options: TrainOptions) -> int:
     with ray_session(options.ray_address, options.ray_num_cpus, options.ray_num_gpus, options.verbose):
         for experiment, ready in zip(experiments, checked, strict=True):
             check_resources(ready.resources, experiment.source, options.ray_address)
-        for experiment, ready, kwargs in zip(experiments, checked, arguments, strict=True):
-            code = max(code, _train(experiment, ready, kwargs, options, console))
-            if code == INTERRUPTED:
-                break
+        from rllib_mafql.cli.interruption import Interruption
+
+        interruption = Interruption(console)
+        with interruption.caught():
+            for experiment, ready, kwargs in zip(experiments, checked, arguments, strict=True):
+                found = _train(experiment, ready, kwargs, options, console, interruption)
+                code = max(code, interruption.exit_code if found == INTERRUPTED else found)
+                if interruption.signal is not None:
+                    break
     return code
 
 
@@ -77,7 +82,12 @@ def _tune_arguments(experiment: Experiment, ready: Checked, options: TrainOption
 
 
 def _train(
-    experiment: Experiment, ready: Checked, kwargs: dict[str, Any], options: TrainOptions, console: Console
+    experiment: Experiment,
+    ready: Checked,
+    kwargs: dict[str, Any],
+    options: TrainOptions,
+    console: Console,
+    interruption: Any,
 ) -> int:
     from ray import tune
     from ray.tune import TuneError
@@ -105,7 +115,7 @@ def _train(
             num_samples=experiment.num_samples,
             max_failures=experiment.max_failures,
             resume="AUTO+ERRORED" if options.resume else None,
-            callbacks=[*callbacks, guard] if guard else callbacks,
+            callbacks=[*callbacks, *([guard] if guard else []), interruption],
             verbose=min(options.verbose, 2),
             raise_on_failed_trial=False,
             **search.arguments(),
