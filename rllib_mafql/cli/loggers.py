@@ -42,7 +42,14 @@ def _make(name: Any, arguments: Any, source: str) -> Any:
     checked_arguments(cls, arguments or {}, source)
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{source}: needs a package that is not installed: pip install {package}")
+
+    def setup(self: Any, *rest: Any, **info: Any) -> None:
+        try:
+            cls.setup(self, *rest, **info)
+        except Exception as error:  # of whatever the tracker is
+            raise InputError(f"{source}: {summary(error)}") from error
+
     try:
-        return cls(**(arguments or {}))
+        return type(class_name, (cls,), {"setup": setup})(**(arguments or {}))
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {summary(error)}") from error
