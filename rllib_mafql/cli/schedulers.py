@@ -5,7 +5,7 @@ from typing import Any
 
 from rllib_mafql.cli.arguments import checked_arguments, named
 from rllib_mafql.cli.errors import InputError, summary
-from rllib_mafql.cli.space import with_spaces
+from rllib_mafql.cli.space import is_space, with_spaces
 
 FIFO = "fifo"
 POPULATION = "pbt"
@@ -50,7 +50,12 @@ def make_scheduler(spec: Any, stop: Any, source: str) -> Any:
             arguments.setdefault("max_t", stop[time_attr])
     if name == POPULATION:
         arguments.setdefault("require_attrs", False)  # evaluation is not in every result
-        mutations = with_spaces(arguments.get("hyperparam_mutations") or {}, f"{source}.hyperparam_mutations")
+        mutations = with_spaces(arguments.get("hyperparam_mutations"), f"{source}.hyperparam_mutations")
+        if not isinstance(mutations, dict) or not mutations or is_space(mutations):
+            example = "{lr: {loguniform: [1e-4, 1e-3]}}"
+            raise InputError(
+                f"{source}.hyperparam_mutations: must say what changes, such as {example}, not {mutations!r}"
+            )
         arguments["hyperparam_mutations"] = as_tune_mutates(mutations)
         arguments["custom_explore_fn"] = WithinRanges(arguments["hyperparam_mutations"])
     try:

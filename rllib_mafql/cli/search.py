@@ -125,7 +125,7 @@ def _metric_and_mode(spec: SearchSpec, needed: bool, source: str) -> tuple[str |
             inside = getattr(spec, part)
             own = inside.get(key) if isinstance(inside, dict) else None
             if own is not None and value is not None and own != value:
-                raise InputError(f"{source}.{part}.{key}: {own!r} and {source}.{key} {value!r} disagree")
+                raise InputError(f"{source}.{part}.{key}: {own!r} disagrees with {key} {value!r}")
             found[key] = own if value is None else value
     metric, mode = found["metric"], found["mode"]
     if metric is None and (needed or mode is not None):

@@ -25,6 +25,13 @@ def searcher_type(spec: Any, source: str) -> str:
     return RANDOM[0] if spec is None else named(spec, (*RANDOM, *PACKAGES), source)[0]
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def make_searcher(spec: Any, config: dict[str, Any], max_concurrent: int | None, source: str) -> Any:
     """The search algorithm for `tune.run`, one that tells whether it has finished.
 
@@ -53,7 +60,7 @@ def make_searcher(spec: Any, config: dict[str, Any], max_concurrent: int | None,
     if not spaces(config):
         raise InputError(f"{source}: config has no search space such as {{loguniform: [1e-4, 1e-2]}}")
     module, package = PACKAGES[name]
-    if importlib.util.find_spec(module) is None:
+    if not _is_installed(module):
         raise InputError(f"{source}: {name} needs a package that is not installed: pip install '{package}'")
     try:
         algorithm = SEARCH_ALG_IMPORT[name]()

@@ -8,7 +8,7 @@ from rllib_mafql.ranges import MOST, Range
 _TEXTS = ("run", "env", "storage_path", "restore", "checkpoint_score_attr")
 _COUNT = Range(0, MOST, whole=True, optional=True)
 _NUMBERS = {
-    "num_samples": Range(1, 10**6, whole=True, optional=True),
+    "num_samples": Range(-1, 10**6, whole=True, optional=True),  # -1: see cli/search.py
     "max_failures": Range(-1, MOST, whole=True, optional=True),
     "checkpoint_freq": _COUNT,
     "checkpoint_frequency": _COUNT,
