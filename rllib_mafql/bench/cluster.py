@@ -17,9 +17,6 @@ from rllib_mafql.bench.scaling import stored_bytes
 from rllib_mafql.bench.simulated import DRIVER, LEARNER, RUNNER
 from rllib_mafql.config import MAFQLConfig
 
-#: Steps of a runner's request, as in the tuned examples.
-FRAGMENT = 200
-
 #: Rows of an update of one learner.
 BATCH = 256
 
@@ -117,7 +114,7 @@ def _own_mb() -> float:
 
 
 def cluster_config(
-    env_config: dict[str, Any], runners: int, learners: int, num_updates: int, shards: int
+    env_config: dict[str, Any], runners: int, learners: int, num_updates: int, fragment: int, shards: int
 ) -> MAFQLConfig:
     """A run whose actors are placed by their resources: runners spread over all nodes, learners one a node."""
     config = MAFQLConfig(algo_class=MeasuredMAFQL).environment("grid2op_zones", env_config=env_config)
@@ -125,10 +122,10 @@ def cluster_config(
         num_env_runners=runners,
         num_cpus_per_env_runner=0.5,
         custom_resources_per_env_runner={RUNNER: 1},
-        rollout_fragment_length=FRAGMENT,
+        rollout_fragment_length=fragment,
     )
     config.learners(num_learners=learners, num_cpus_per_learner=0.5, custom_resources_per_learner={LEARNER: 1})
-    config.training(num_updates=num_updates, train_batch_size_per_learner=BATCH, warm_start_steps=FRAGMENT * runners)
+    config.training(num_updates=num_updates, train_batch_size_per_learner=BATCH, warm_start_steps=fragment * runners)
     config.training(num_replay_shards=shards, replay_capacity=CAPACITY)
     return config.debugging(seed=0)
 
@@ -139,6 +136,7 @@ def measure_cluster(
     learners: int,
     iterations: int,
     num_updates: int,
+    fragment: int = 200,
     shards: int = 0,
     on_run: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -148,8 +146,9 @@ def measure_cluster(
         env_config: of ZonedGridEnv.
         runners: how many, of each run.
         learners: of each run, all remote.
-        iterations: that are measured of each run, with one request of FRAGMENT steps to every runner.
+        iterations: that are measured of each run, with one request to every runner.
         num_updates: of every learner in an iteration.
+        fragment: steps of a request.
         shards: actors that hold the replay; 0: the driver does.
         on_run: called after each run.
 
@@ -159,14 +158,14 @@ def measure_cluster(
     """
     runs = []
     for number in runners:
-        config = cluster_config(env_config, number, learners, num_updates, shards)
+        config = cluster_config(env_config, number, learners, num_updates, fragment, shards)
         trial: Any = ray.remote(num_cpus=0, resources={DRIVER: 1})(Trial).remote(config)
         measured = ray.get(trial.measure.remote(iterations))
         ray.get(trial.stop.remote())
         ray.kill(trial)
         runs.append({"runners": number, "iterations": iterations, **measured})
         on_run()
-    settings = {"fragment": FRAGMENT, "num_updates": num_updates, "learners": learners, "replay_shards": shards}
+    settings = {"fragment": fragment, "num_updates": num_updates, "learners": learners, "replay_shards": shards}
     return {**settings, "runs": runs, "costs": costs(runs)}
 
 

@@ -22,6 +22,7 @@ def cluster(
     learners: Annotated[int, typer.Option(min=1, help="Remote learners, at most one a node.")] = 2,
     iterations: Annotated[int, typer.Option(min=1, help="Iterations measured for each number of runners.")] = 20,
     num_updates: Annotated[int, typer.Option(min=1, help="Updates of each learner in an iteration.")] = 4,
+    fragment: Annotated[int, typer.Option(min=1, help="Steps of a request; tuned examples have 200.")] = 200,
     replay_shards: Annotated[int, typer.Option(min=0, help="Actors with the replay; 0: the driver.")] = 0,
     steps_per_s: Annotated[float, typer.Option(min=0.0, help="A runner's, to extrapolate with.")] = 1_000.0,
     updates_per_s: Annotated[float, typer.Option(min=0.0, help="A learner's, to extrapolate with.")] = 20.0,
@@ -48,6 +49,7 @@ def cluster(
                     learners,
                     iterations,
                     num_updates,
+                    fragment,
                     replay_shards,
                     lambda: progress.update(task, advance=1),
                 )
