@@ -46,6 +46,8 @@ logger = logging.getLogger("ray.rllib")
 FINGERPRINT = "env_fingerprint"
 # Learner updates since the start; kept in checkpoints.
 NUM_UPDATES = "num_learner_updates"
+# Runners that are asked between two rounds answer within this many seconds; one that hangs is not waited for.
+PLAY_S = 10.0
 # What training_step spends its time on, for timers/share_*.
 SHARES = ("sampling", "learning", "syncing")
 
@@ -263,7 +265,7 @@ class MAFQL(Algorithm):
         state |= {name: replay.get_state() for name, replay in replays.items()}
         state |= {"rng": self._rng.bit_generator.state, "staleness": list(self._staleness), "play": {}}
         if not self.config.sample_async:
-            state["play"] = {name: dict(_ask(group, _get_play)) for name, group in self._groups().items()}
+            state["play"] = {name: dict(_ask(group, _get_play, PLAY_S)) for name, group in self._groups().items()}
         return state
 
     def _groups(self) -> dict[str, Any]:
@@ -310,6 +312,8 @@ class MAFQL(Algorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over a state; ValueError if it was trained on another environment."""
         self._refuse_other_environment(state)
+        for group in self._groups().values():  # what they hold may be of a later update
+            group.foreach_env_runner(JointEnvRunner.forget_weights, timeout_seconds=PLAY_S)
         super().set_state(state)
         self._collector.publish(self.learner_group)
         self._updates_done = state.get(NUM_UPDATES, 0)
@@ -321,12 +325,14 @@ class MAFQL(Algorithm):
             if self.offline_data is not None and "offline_replay" in state:
                 self.offline_data.replay.set_state(state["offline_replay"])
             for name, group in self._groups().items():
-                _ask(group, partial(_set_play, states=state["play"].get(name, {})))
+                states = state["play"].get(name, {})
+                _ask(group, partial(_set_play, states=states), self.config.sample_timeout_s)
 
 
-def _ask(group: Any, question: Callable[[JointEnvRunner], Any]) -> list[Any]:
-    """The answers of a group's runners that have environments."""
-    return group.foreach_env_runner(question, local_env_runner=not group.num_remote_workers())
+def _ask(group: Any, question: Callable[[JointEnvRunner], Any], timeout_s: float | None = None) -> list[Any]:
+    """The answers of a group's runners that have environments, as far as they come in time."""
+    remote = group.num_remote_workers() > 0
+    return group.foreach_env_runner(question, local_env_runner=not remote, timeout_seconds=timeout_s)
 
 
 def _get_play(runner: JointEnvRunner) -> tuple[int, dict[str, Any]]:

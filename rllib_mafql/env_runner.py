@@ -405,6 +405,10 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 
+    def forget_weights(self) -> None:
+        """Takes over the next weights that come, even if they are older."""
+        self._weights_seq_no = 0
+
     def get_play(self) -> dict[str, Any]:
         """All that decides how play goes on, besides the weights: random states, episodes under way, metrics."""
         return {

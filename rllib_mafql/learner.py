@@ -214,7 +214,8 @@ class MAFQLLearner(TorchLearner):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over a state. Of several learners each goes on drawing its own noise."""
+        """Takes over a state, an older one too. Of several learners each goes on drawing its own noise."""
+        self._weights_seq_no = 0
         super().set_state(state)
         if RANDOM_STATE in state and self.config.num_learners <= 1:
             saved = torch.from_numpy(state[RANDOM_STATE].copy())

@@ -64,7 +64,7 @@ def measure_checkpoints(
         whole, again = Place(local, str(folder / "whole")), JointReplay(capacity, 0.98, 10)
         written = _seconds(lambda: StoredReplay(replay, None).save(whole))
         reading = StoredReplay(again, None)
-        read = _seconds(lambda: (reading.restore(whole), reading.open()))
+        read = _seconds(lambda: reading.restore(whole)) + _seconds(reading.open)
         if reading.lost or len(again) != len(replay):
             raise RuntimeError(f"of {len(replay)} transitions {len(again)} were read again")
         return {
