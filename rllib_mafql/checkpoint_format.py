@@ -1,8 +1,9 @@
 """What a checkpoint says of its own format, and whether its files are whole; nothing is unpickled to find that out.
 
-MAFQL writes `rllib_mafql.json` last into every checkpoint: {"package", "format", "grid", "files"}, the last from each
-file's path to [bytes, CRC-32], the sum null for large files. Other algorithms' checkpoints, and MAFQL's of before this
-file, are checked by what RLlib says of them in its own metadata, and their pickles for being whole.
+MAFQL writes `rllib_mafql.json` last into every checkpoint: {"package", "format", "grid", "files", "sum"}. "files" leads
+from each file's path to [bytes, CRC-32], the latter null for large files; "sum" is the CRC-32 of all the rest. Other
+algorithms' checkpoints, and MAFQL's of before this file, are checked by what RLlib says of them in its own metadata,
+and their pickles for being whole.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def write_format(path: str, grid: str | None, filesystem: FileSystem | None = No
     }
     files.pop(FILE, None)
     content = {"package": package_version(), "format": FORMAT, "grid": grid, "files": files}
+    content["sum"] = _sum_of(content)
     with filesystem.open_output_stream(f"{root}/{FILE}") as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
@@ -90,6 +92,8 @@ def _checked(filesystem: FileSystem, root: str, path: str) -> dict[str, Any] | N
     if filesystem.get_file_info(f"{root}/{FILE}").type == FileType.File:
         content = _metadata(filesystem, root, path, FILE)
         _check_format(content, path)
+        if content.get("sum") != _sum_of(content):
+            raise ValueError(f"{path}: damaged: the content of {FILE} has changed since it was written; {_DAMAGED}")
         _check_listed(filesystem, root, path, content["files"])
         return content
     if DECLARED in declared:
@@ -179,6 +183,11 @@ def _files(filesystem: FileSystem, root: str) -> Iterator[tuple[str, int]]:
         name = PurePosixPath(info.path).relative_to(root)
         if info.type == FileType.File and not any(part.startswith(".") for part in name.parts):
             yield str(name), info.size
+
+
+def _sum_of(content: dict[str, Any]) -> int:
+    """CRC-32 of what `FILE` says, but for that sum."""
+    return zlib.crc32(json.dumps({key: content[key] for key in sorted(content) if key != "sum"}).encode())
 
 
 def _sum(filesystem: FileSystem, path: str, size: int) -> int | None:

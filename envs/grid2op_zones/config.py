@@ -79,6 +79,8 @@ def check_env_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
         ValueError: A key is unknown (the nearest one is named) or a value is out of range (the right ones are named).
     """
     full = copy.deepcopy(DEFAULT_ENV_CONFIG)
+    if config is not None and not isinstance(config, Mapping):
+        raise ValueError(f"env_config: expected a mapping such as {{'grid': 'l2rpn_idf_2023'}}, found {config!r}")
     _merge(full, config or {}, "")
     for path, (test, expected) in _CHECKS.items():
         value: Any = full

@@ -15,7 +15,7 @@ from rich.progress import TaskID
 
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
-from rllib_mafql.cli.cluster import ray_session
+from rllib_mafql.cli.cluster import cluster_address, ray_session
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console
 from rllib_mafql.cli.yaml_values import parse_mapping, read_text
@@ -23,6 +23,7 @@ from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.results import markdown, rich_table, summarize, title
 from rllib_mafql.evaluation.rollouts import EpisodeResult, run_episodes
+from rllib_mafql.evaluation.settings import config_key
 
 REFERENCE = "do_nothing"
 
@@ -62,6 +63,7 @@ def evaluate(
             specs, notes = resolve_agents(
                 agents, find_checkpoint=find_checkpoint, grid=grid, overrides=overrides, flow_steps=flow_steps
             )
+            _check_grids(specs, folders=cluster_address(ray_address) == "local")
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from error
         for note in notes:
@@ -73,6 +75,14 @@ def evaluate(
             raise InputError(str(error)) from error
     if failed:
         raise typer.Exit(1)
+
+
+def _check_grids(agents: Sequence[AgentSpec], folders: bool) -> None:
+    """ValueError if the environment of an agent cannot be made; `folders`: what it names must be on this machine."""
+    from grid2op_zones.preflight import check_on_grid
+
+    for config in {config_key(agent.env_config): agent.env_config for agent in agents}.values():
+        check_on_grid(config, folders=folders)
 
 
 def _ray(workers: int, address: str | None) -> AbstractContextManager[None]:

@@ -42,7 +42,7 @@ VALUES: list[tuple[Path, tuple[str, ...], Any, str, str]] = [
     (SMALL, (*ENV, "grid"), "educ_case14_storag", "env_config.grid", "'educ_case14_storage'"),
     (MAIN, (*ENV, "grid"), "l2rpn_idf_2032", "env_config.grid", "'l2rpn_idf_2023'"),
     (MAIN, (*ENV, "grid"), "/no/such/folder", "env_config.grid", "unknown grid"),
-    (MAIN, (*ENV, "grid"), ".", "env_config.grid", "Grid2Op cannot make '.'"),
+    (MAIN, (*ENV, "grid"), ".", "env_config.grid", "Grid2Op cannot make"),
     (MAIN, (*EVAL_ENV, "grid"), "l2rpn_idf_2032", "evaluation_config.env_config.grid", "'l2rpn_idf_2023'"),
     (SMALL, (*ENV, "zones"), [[0, 1], [2, 3]], "env_config.zones", "is in no zone"),
     (SMALL, (*ENV, "zones"), [*CASE14, [0]], "env_config.zones", "stands 2 times"),

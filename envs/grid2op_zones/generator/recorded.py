@@ -10,6 +10,7 @@ from typing import Any
 import grid2op
 import numpy as np
 from grid2op.Chronics import Multifolder
+from grid2op.Exceptions import Grid2OpException
 from grid2op.MakeEnv.Make import TEST_DEV_ENVS
 from grid2op.Reward import ConstantReward
 from lightsim2grid import LightSimBackend
@@ -41,17 +42,24 @@ class Series:
 
 
 def open_grid(name: str) -> Any:
-    """The Grid2Op environment ``name`` with its own series and LightSimBackend; the caller closes it."""
+    """The Grid2Op environment ``name`` with its own series and LightSimBackend; the caller closes it.
+
+    Raises:
+        ValueError: Grid2Op cannot make it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return grid2op.make(
-            name,
-            test=name in TEST_DEV_ENVS,
-            backend=LightSimBackend(),
-            chronics_class=Multifolder,
-            reward_class=ConstantReward,
-            other_rewards={},
-        )
+        try:
+            return grid2op.make(
+                name,
+                test=name in TEST_DEV_ENVS,
+                backend=LightSimBackend(),
+                chronics_class=Multifolder,
+                reward_class=ConstantReward,
+                other_rewards={},
+            )
+        except Grid2OpException as error:
+            raise ValueError(f"env_config.grid: Grid2Op cannot make {name!r}: {error}") from error
 
 
 def read_series(env: Any, most: int = MOST_SERIES) -> list[Series]:
