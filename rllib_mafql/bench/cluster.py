@@ -191,7 +191,7 @@ def costs(runs: Sequence[dict[str, float]]) -> dict[str, float]:
         "drawing_us": 1e6 * total["drawing_s"] / total["rows_drawn"],
         "sync_ms": 1e3 * total["syncing_s"] / total["iterations"],
         "iteration_ms": 1e3 * beside / total["iterations"],
-        "runner_mb": float(runner_mb),
+        "runner_mb": max(0.0, float(runner_mb)),  # below 0 by chance where there is next to nothing
     }
 
 
