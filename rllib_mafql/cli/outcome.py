@@ -1,7 +1,6 @@
 """What is told at the end of a training run: trials, checkpoints, errors, and what to do next."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -14,14 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rllib_mafql.cli.errors import summary
+from rllib_mafql.cli.trial_errors import last_error
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
 
 #: Exit codes: all trials finished; a trial failed; interrupted by Ctrl-C.
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
-#: How Python names an error at the end of a traceback.
-ERROR_HEADING = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt)\b")
 #: Lines of a failed trial's error file to show.
 ERROR_LINES = 15
 
@@ -101,13 +99,9 @@ def _row(trial: Any, status: str) -> list[str]:
 
 
 def _report_error(trial: Any, algorithm: type["Algorithm"], console: Console) -> None:
-    kept = Path(trial.storage.trial_fs_path) / "error.txt"  # the copy beside the trial's results
-    file = kept if kept.is_file() else Path(trial.error_file or kept)
-    lines = file.read_text(encoding="utf-8", errors="replace").rstrip().splitlines() if file.is_file() else []
-    errors = [line for line in lines if ERROR_HEADING.match(line)]
-    message = errors[-1] if errors else "no error was recorded"
-    if len(errors) > 1 and errors[0] != message:
-        message += f"\nit began with {errors[0]}"
+    message, first, file, lines = last_error(trial)
+    if first is not None:
+        message += f"\nit began with {first}"
     if not trial.last_result.get("training_iteration"):
         # RLlib drops the error of an environment that fails in a remote runner, and then fails for lack of a runner.
         message = environment_error(algorithm, trial.config) or message

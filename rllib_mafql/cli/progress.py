@@ -8,6 +8,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from rllib_mafql.cli.trial_errors import last_error
+
 #: Stop criteria that grow steadily, so that the time left can be estimated from them.
 GROWING = ("training_iteration", "num_env_steps_sampled_lifetime", "time_total_s", "num_learner_updates")
 #: What an iteration's time goes into: its name in the line, and in the metric `timers/share_*`.
@@ -61,7 +63,14 @@ class ProgressLines(Callback):
         self._print(f"{trial} failed")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._print(f"{trial} failed and is started again from its last checkpoint")
+        saved = trial.latest_checkpoint_result
+        if saved is None:
+            start = "starts again from the beginning, since it wrote no checkpoint yet (see --checkpoint-freq)"
+        else:
+            start = f"goes on from iteration {saved.metrics.get('training_iteration')}, its last checkpoint"
+        allowed = "any number" if trial.max_failures < 0 else str(trial.max_failures)
+        failure = f"failure {trial.run_metadata.num_failures}, of which {allowed} are allowed"
+        self._print(f"{trial} failed ({last_error(trial)[0]}) and {start} ({failure})")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

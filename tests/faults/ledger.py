@@ -1,12 +1,11 @@
-"""An environment whose observations tell which step they are, and what a run's data must say if none was lost or doubled.
+"""An environment whose observations tell which step they are, and what data must say if none was lost or doubled.
 
-A step's name is (worker, environment of its process, number drawn for the episode, episode, step). Numbers are drawn from
-the environment's generator, so that an exact resume finds them again and nothing else does.
+A step's name is (worker, environment of its process, number drawn for the episode, episode, step). Numbers are drawn
+from the environment's generator, so that an exact resume finds them again and nothing else does.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,8 +28,8 @@ class LedgerEnv(MultiAgentEnv):
     """Two agents, told the step's name and three numbers; reward 1 - mean squared distance of actions to two of these.
 
     config:
-        faults: a folder; where it has a file `FAULT-WORKER`, the environments of that worker remove it and have the fault:
-            `raise`, `reset` (raises there), `hang`, `nan`, `inf_reward`, `forward` or `backward` (the clock jumps a day).
+        faults: a folder; where it has a file `FAULT-WORKER`, an environment of that worker removes it and has the fault:
+            `raise`, `reset` (raises there), `hang`, `nan`, `inf_reward`, or the clock jumps a day `forward` or `backward`.
         sleep_s: what a step takes.
     """
 
@@ -90,8 +89,6 @@ class LedgerEnv(MultiAgentEnv):
     def _fail(self) -> None:
         if self._has("raise"):
             raise RuntimeError("the simulator broke")
-        if self._has("die"):
-            os._exit(1)
         if self._has("hang"):
             time.sleep(10_000)
         for fault, seconds in (("forward", 86_400.0), ("backward", -86_400.0)):
@@ -125,9 +122,8 @@ class Ledger(NamedTuple):
         starts = np.append(True, (names[1:, :-1] != names[:-1, :-1]).any(1))
         steps, first = names[:, -1], np.flatnonzero(starts)
         gaps = int((np.diff(steps)[~starts[1:]] - 1).clip(0).sum())
-        if not self.whole:  # the oldest transition's episode began before
-            oldest = (names[first, :-1] == self.names[0, :-1]).all(1)
-            first = first[~oldest]
+        if not self.whole:  # what came first in an episode may have been overwritten
+            return gaps
         return gaps + int(steps[first].sum())
 
     @property
