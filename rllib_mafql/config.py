@@ -89,7 +89,7 @@ class MAFQLConfig(AlgorithmConfig):
         # Data.
         self.replay_capacity = 200_000   # rows; a fragment of T transitions takes T + 1
         self.num_replay_shards = 0       # actors that hold the replay, for hundreds of runners; 0: the driver holds it
-        self.custom_resources_per_replay_shard = {}  # where these actors run
+        self.custom_resources_per_replay_shard: dict[str, float] = {}  # where these actors run
         self.store_buffer_in_checkpoints = False  # the replay is kept on disk, for restored runs to go on with
         self.warm_start_steps = 1_000    # transitions, recorded or by behaviour policies, before the first update
         self.warm_start_updates = 0      # updates on those alone, before the learned policy plays
