@@ -15,6 +15,7 @@ from rllib_mafql.cli.models import check_model_config, check_replay_buffer_confi
 from rllib_mafql.cli.names import STORED_AS, check_env, find_algorithm, tunable
 from rllib_mafql.cli.schedulers import mutated
 from rllib_mafql.cli.search import Search, make_search
+from rllib_mafql.cli.search_checks import check_mutations
 from rllib_mafql.cli.settings import check_setting
 from rllib_mafql.cli.space import EXPRESSIONS, is_space, overlaid, variants
 from rllib_mafql.cli.stopping import check_metric, check_stop
@@ -71,11 +72,14 @@ def check(experiment: Experiment, folders: bool = True) -> Checked:
     if config.get("env") is None and not config.get("input_"):
         raise InputError(f"{experiment.source}.env: missing: the environment to train on")
     if isinstance(experiment.stop, dict):
+        check_stop(dict(_flat(experiment.stop)), config, default, experiment.source)
         experiment.stop = checked_stop(experiment.stop, experiment.source)
-        check_stop(experiment.stop, config, default, experiment.source)
     best = experiment.checkpoint.get("checkpoint_score_attribute")
     if best is not None:
         check_metric(best, config, default, f"{experiment.source}.checkpoint_config.checkpoint_score_attribute")
+    if isinstance(experiment.search.metric, str):
+        check_metric(experiment.search.metric, config, default, f"{experiment.source}.metric")
+    check_mutations(experiment.search.scheduler, default, experiment.source)
     search, config = make_search(
         experiment.search,
         config,
@@ -208,7 +212,7 @@ def check_values(config: "AlgorithmConfig", settings: dict[str, Any], source: st
         InputError: If there is no such environment, or the algorithm or the environment refuses the settings.
     """
     for key, value in settings.items():
-        check_setting(key, value, config, f"{source}: {key}")
+        check_setting(key, value, config, f"{source}: config.{key}")
     with _refusals(source):
         config.update_from_dict(settings)
         evaluation: Any = config.get_evaluation_config_object()

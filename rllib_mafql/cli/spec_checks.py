@@ -3,17 +3,19 @@
 from typing import Any
 
 from rllib_mafql.cli.errors import InputError
+from rllib_mafql.cli.search_checks import check_search_values
 from rllib_mafql.ranges import MOST, Range
 
 _TEXTS = ("run", "env", "storage_path", "restore", "checkpoint_score_attr")
-_COUNT = Range(0, MOST, whole=True, optional=True)
+_COUNT = Range(0, MOST, whole=True, optional=True, text="a whole number of at least 0")
+_KEPT = Range(1, MOST, whole=True, optional=True, text="a whole number of at least 1")
 _NUMBERS = {
-    "num_samples": Range(-1, 10**6, whole=True, optional=True),  # -1: see cli/search.py
-    "max_failures": Range(-1, MOST, whole=True, optional=True),
+    "num_samples": Range(-1, 10**6, whole=True, text="a whole number of at least 1"),  # -1: see cli/search.py
+    "max_failures": Range(-1, MOST, whole=True, text="a whole number of at least -1"),
     "checkpoint_freq": _COUNT,
     "checkpoint_frequency": _COUNT,
-    "keep_checkpoints_num": Range(1, MOST, whole=True, optional=True),
-    "num_to_keep": Range(1, MOST, whole=True, optional=True),
+    "keep_checkpoints_num": _KEPT,
+    "num_to_keep": _KEPT,
 }
 _ORDERS = ("max", "min")
 
@@ -34,6 +36,7 @@ def check_spec(spec: dict[str, Any], source: str) -> None:
         if key in _TEXTS and value is not None and (not isinstance(value, str) or not value.strip()):
             raise InputError(f"{source}.{key}: must be a text, not {value!r}")
         _check(key, value, f"{source}.{key}")
+    check_search_values(spec, source)
     for key, value in (spec.get("checkpoint_config") or {}).items():
         place = f"{source}.checkpoint_config.{key}"
         _check(key, value, place)
@@ -45,8 +48,6 @@ def check_spec(spec: dict[str, Any], source: str) -> None:
 
 def _check(key: str, value: Any, place: str) -> None:
     if key in _NUMBERS and not _NUMBERS[key].holds(value):
-        range_ = _NUMBERS[key]
-        kind = "a whole number, " if isinstance(value, str | float | bool) else ""
-        raise InputError(f"{place}: must be {kind}{range_.right}, not {value!r}")
+        raise InputError(f"{place}: must be {_NUMBERS[key].right}, not {value!r}")
     if key == "checkpoint_at_end" and not isinstance(value, bool | None):
         raise InputError(f"{place}: must be true or false, not {value!r}")

@@ -30,7 +30,7 @@ def check_stop(stop: dict[str, Any], settings: dict[str, Any], default: "Algorit
     """Checks that every stop criterion can be met.
 
     Args:
-        stop: Flat metric path -> number.
+        stop: Flat metric path -> value.
         settings: The algorithm's settings, as Ray Tune takes them.
         default: The algorithm's default settings.
         source: Which experiment, for messages.
@@ -40,6 +40,8 @@ def check_stop(stop: dict[str, Any], settings: dict[str, Any], default: "Algorit
     """
     for path, value in stop.items():
         place = f"{source}: stop.{path}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{place}: must be a number, not {value!r}")
         if not math.isfinite(value):
             raise InputError(f"{place}: must be a finite number, not {value!r}: it would never be reached")
         if path in GROWING and value <= 0:

@@ -170,7 +170,7 @@ VALUES: list[tuple[Path, tuple[str, ...], Any, str, str]] = [
     (OFFLINE, ("stop",), {"num_env_steps_sampled_lifetime": 100}, "stop.num_env_steps_sampled_lifetime", "recorded"),
     (OFFLINE, ("stop",), {"env_runners/episode_return_mean": 1}, "stop.env_runners/episode_return_mean", "recorded"),
     # the rest of an experiment
-    (SMALL, ("num_samples",), 0, ".num_samples", "from 1"),
+    (SMALL, ("num_samples",), 0, ".num_samples", "at least 1"),
     (SMALL, ("num_samples",), 1.5, ".num_samples", "whole number"),
     (SMALL, ("num_samples",), True, ".num_samples", "whole number"),
     (SMALL, ("max_failures",), -2, ".max_failures", "at least -1"),

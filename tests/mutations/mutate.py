@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from rllib_mafql.cli.space import EXPRESSIONS
 from rllib_mafql.cli.yaml_values import parse
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "tuned_examples").glob("*.yaml"))
@@ -46,7 +47,14 @@ HARMLESS = (
     *(("time_total_s", label) for label in ("huge", "a fraction")),
     *(("training_intensity", label) for label in ("huge", "a fraction")),
     ("rollout_fragment_length", "a number"),  # beside "auto"
+    *((key, "a fraction") for key in ("perturbation_interval", "burn_in_period", "grace_period", "reduction_factor")),
+    *((key, "0") for key in ("burn_in_period", "quantile_fraction", "random_state")),
+    ("random_state", "null"),
 )
+
+
+#: What is right after all below these mappings: a weight of 0, a list of values to change to.
+HARMLESS_IN = ((("behavior_policies",), "0"), (("hyperparam_mutations",), "a list"))
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,15 @@ def dump(document: Any) -> bytes:
 
 
 def misspelt_keys(files: list[Path]) -> Iterator[Mutation]:
-    """Every key of every example, at every level, without one of its letters."""
+    """Every key of the examples, at every level, without one of its letters; those of each algorithm once."""
+    seen = set()
     for file in files:
-        for path, _ in _nodes(_read(file)[file.stem]):
+        spec = _read(file)[file.stem]
+        for path, _ in _nodes(spec):
             key = path[-1]
-            if len(path) > 1 and path[-2] in FREE:
+            if (len(path) > 1 and path[-2] in FREE) or (spec["run"], path) in seen:
                 continue
+            seen.add((spec["run"], path))
             wrong = key[: len(key) // 2] + key[len(key) // 2 + 1 :]
             document = copy.deepcopy(_read(file))
             node = document[file.stem]
@@ -109,7 +120,12 @@ def misspelt_keys(files: list[Path]) -> Iterator[Mutation]:
             renamed = {wrong if name == key else name: value for name, value in node.items()}
             node.clear()
             node.update(renamed)
-            yield Mutation(f"{file.stem}: {'.'.join(path)} as {wrong}", dump(document), wrong, f"{key}'")
+            place, hint = wrong, f"{key}'"
+            if key in EXPRESSIONS:
+                place = ".".join(path[:-1])  # its setting is what is no search space
+            elif key == "type" and path[0] in ("scheduler", "search_alg"):
+                hint = "type: "
+            yield Mutation(f"{file.stem}: {'.'.join(path)} as {wrong}", dump(document), place, hint)
 
 
 def wrong_values(files: list[Path]) -> Iterator[Mutation]:
@@ -123,13 +139,15 @@ def wrong_values(files: list[Path]) -> Iterator[Mutation]:
                 continue
             seen.add(kind)
             for label, wrong in _wrong(path[-1], value):
-                if (path[-1], label) in HARMLESS or (path[-2:-1] == ("behavior_policies",) and label == "0"):
+                if (path[-1], label) in HARMLESS or (path[-2:-1], label) in HARMLESS_IN:
                     continue
                 yield Mutation(f"{file.stem}: {'.'.join(path)} = {label}", changed(file, path, wrong), _place(path))
 
 
 def _place(path: Path_) -> str:
     """What a message about a value must name: its dotted path, from where the message may begin."""
+    if path[-1] in EXPRESSIONS:
+        path = path[:-1]
     if len(path) > 2 and path[1] == "behavior_policies":
         path = path[:-1]  # weights are judged together
     return ".".join(path[1:] if len(path) > 2 and path[0] == "config" else path)

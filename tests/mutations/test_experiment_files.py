@@ -23,7 +23,7 @@ def _check(mutation: Mutation, refused: Refused) -> None:
     assert "error: x.yaml" in output, output
     assert mutation.place in output, output
     assert mutation.hint in output, output
-    assert output.count("\n") <= 2, output
+    assert output.count("error: ") == output.count("\n") == 1, output
 
 
 def _check_all(mutations: list[Mutation], refused: Refused) -> None:
@@ -37,7 +37,7 @@ def _check_all(mutations: list[Mutation], refused: Refused) -> None:
 
 
 def test_there_are_many_inputs() -> None:
-    assert len({mutation.content for mutation in (*KEYS, *WRONG, *OTHERS, *TEXTS)}) > 1500
+    assert len({mutation.content for mutation in (*KEYS, *WRONG, *OTHERS, *TEXTS)}) > 1200
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
