@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import ray
 
 from grid2op_zones import DEFAULT_ENV_CONFIG
 from rllib_mafql import MAFQLConfig
@@ -11,14 +12,19 @@ from rllib_mafql.learner import COEFFICIENTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("safety.md", "deployment.md"))]
+PAGES = [
+    README,
+    *((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("safety.md", "deployment.md", "tuning.md")),
+]
 BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if "build_algo" not in b])
-def test_code_runs(block):
+def test_code_runs(block, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # where Tune's results go
     scope = {}
     exec(block, scope)
+    ray.shutdown()
     if "config" in scope:
         scope["config"].validate()
 

@@ -15,10 +15,11 @@ from ray.tune.utils import flatten_dict
 from rich.console import Console
 
 from rllib_mafql.cli.errors import InputError, nearest, warn
+from rllib_mafql.cli.metric_names import METRICS
 from rllib_mafql.cli.space import dotted
 
 #: So many results of a trial may lack the metric though its group is there.
-PATIENCE = 2
+PATIENCE = 3
 
 
 class SchedulerState(Callback):
@@ -108,11 +109,16 @@ class MetricGuard(Callback):
 
 
 def _due(metric: str, flat: Mapping[str, Any]) -> bool:
-    """Whether a result with these metrics should have `metric`: evaluations and episodes are not in every one."""
-    group = metric.rpartition("env_runners/")[0] + "env_runners" if "env_runners/" in metric else ""
-    if group:
-        return flat.get(f"{group}/num_episodes", 0) > 0
-    return "/" not in metric or any(name.startswith(metric.split("/")[0] + "/") for name in flat)
+    """Whether a result with these metrics should have `metric`.
+
+    Evaluations, and episodes of the policy that learns, are not in every one; `METRICS` are known to come.
+    """
+    head, found, _ = metric.rpartition("env_runners/")
+    if found:
+        return f"{head}env_runners/episode_return_mean" in flat
+    if "/" in metric:
+        return any(name.startswith(metric.split("/")[0] + "/") for name in flat)
+    return metric not in METRICS
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 from typer.testing import Result
 
+from rllib_mafql.cli.errors import InputError
 from rllib_mafql.cli.population import Population, WithinRanges
 from rllib_mafql.cli.progress import ProgressLines
 from rllib_mafql.cli.space import with_spaces
@@ -182,7 +183,7 @@ class _Guarded:
         self.guard = MetricGuard(metric, "x.metric")
 
     def report(self, **result: Any) -> None:
-        self.guard.on_trial_result(0, [], type("T", (), {"trial_id": "1"})(), result)  # type: ignore[arg-type]
+        self.guard.on_trial_result(0, [], _trial("1"), result)  # type: ignore[arg-type]
 
 
 def test_evaluations_and_episodes_are_waited_for() -> None:
@@ -190,10 +191,18 @@ def test_evaluations_and_episodes_are_waited_for() -> None:
     for _ in range(5):
         guarded.report(training_iteration=1, env_runners={"num_episodes": 3})
         guarded.report(training_iteration=1, evaluation={"env_runners": {"num_episodes": 0}})
-    guarded.report(evaluation={"env_runners": {"num_episodes": 2, "score": 0.5}})
+    played = {"num_episodes": 2, "episode_return_mean": 1.0}
+    guarded.report(evaluation={"env_runners": {**played, "score": 0.5}})
     for _ in range(5):
-        guarded.report(evaluation={"env_runners": {"num_episodes": 2}})  # of a trial that went on from another's
+        guarded.report(evaluation={"env_runners": played})  # it has been reported once
     assert guarded.guard.problem is None
+    guarded = _Guarded("env_runners/score")
+    for _ in range(5):  # MAFQL's warm start, where only behaviour policies play
+        guarded.report(env_runners={"num_episodes": 9, "behavior": played})
+    assert guarded.guard.problem is None
+    with pytest.raises(InputError, match="reports no env_runners/score; the nearest valid one is 'env_runners/"):
+        for _ in range(5):
+            guarded.report(env_runners=played)
 
 
 def _trial(name: str) -> Trial:
