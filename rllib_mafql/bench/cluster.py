@@ -20,6 +20,9 @@ from rllib_mafql.config import MAFQLConfig
 #: Rows of an update of one learner.
 BATCH = 256
 
+#: Seconds that it is watched what the driver needs for nothing.
+IDLE_S = 3.0
+
 #: Rows of the replay.
 CAPACITY = 100_000
 
@@ -28,11 +31,16 @@ EXTRAPOLATED = (8, 100, 1000)
 
 
 class MeasuredMAFQL(MAFQL):
-    """MAFQL that counts the processor time of its own process, all threads, by what it is spent on."""
+    """MAFQL that counts the processor time of its own process, all threads, by what it is spent on.
+
+    Ray's own threads are busy now and then while nothing is to be done; what they would need by themselves in the time
+    that passed (`idle_cpu`) is left out, or what is waited for would seem to cost something.
+    """
 
     def setup(self, config: Any) -> None:
         """As MAFQL; the counters begin at 0."""
         self.cpu_s: dict[str, float] = {"drawing": 0.0}
+        self.idle_cpu = 0.0  # seconds in a second
         super().setup(config)
 
     @contextmanager
@@ -42,9 +50,10 @@ class MeasuredMAFQL(MAFQL):
 
     @contextmanager
     def _counting(self, part: str) -> Iterator[None]:
-        before = time.process_time()
+        wall, cpu = time.perf_counter(), time.process_time()
         yield
-        self.cpu_s[part] = self.cpu_s.get(part, 0.0) + time.process_time() - before
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.cpu_s[part] = self.cpu_s.get(part, 0.0) + max(0.0, cpu - self.idle_cpu * wall)
 
     def _collect(self, behavior: bool) -> Any:
         with self._counting("collecting"):
@@ -71,6 +80,7 @@ class Trial:
         algorithm = self.algorithm
         algorithm.train()
         replay = algorithm.replay
+        algorithm.idle_cpu = _idle_cpu()
         algorithm.cpu_s = {"drawing": 0.0}
         steps = replay.added
         wall, cpu = time.perf_counter(), time.process_time()
@@ -89,7 +99,8 @@ class Trial:
             "steps": steps,
             "steps_per_s": steps / wall,
             "driver_cpu": cpu / wall,
-            "driver_s": cpu,
+            "idle_cpu": algorithm.idle_cpu,
+            "driver_s": max(0.0, cpu - algorithm.idle_cpu * wall),
             "collecting_s": spent["collecting"],
             "learning_s": spent["learning"],
             "drawing_s": spent["drawing"],
@@ -106,6 +117,13 @@ class Trial:
     def stop(self) -> None:
         """Ends the run's runners and learners."""
         self.algorithm.stop()
+
+
+def _idle_cpu() -> float:
+    """Processor seconds that this process needs in a second in which nothing is to be done."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    time.sleep(IDLE_S)
+    return (time.process_time() - cpu) / (time.perf_counter() - wall)
 
 
 def _own_mb() -> float:
@@ -154,7 +172,7 @@ def measure_cluster(
 
     Returns:
         runs: for each number of runners what its driver did; times are processor time of the whole process, all
-        threads. costs: what follows from them, see `costs`.
+        threads, less what the process needs when idle. costs: what follows from them, see `costs`.
     """
     runs = []
     for number in runners:
@@ -181,7 +199,7 @@ def costs(runs: Sequence[dict[str, float]]) -> dict[str, float]:
     names = ("steps", "iterations", "rows_drawn", "driver_s", "collecting_s", "learning_s", "drawing_s", "syncing_s")
     total = {name: sum(run[name] for run in runs) for name in names}
     requests = sum(run["runners"] * run["iterations"] for run in runs)
-    beside = total["driver_s"] - total["collecting_s"] - total["learning_s"] - total["syncing_s"]
+    beside = max(0.0, total["driver_s"] - total["collecting_s"] - total["learning_s"] - total["syncing_s"])
     memory = [run["driver_mb"] - run["replay_mb"] for run in runs]
     runner_mb = np.polyfit([run["runners"] for run in runs], memory, 1)[0] if len(runs) > 1 else 0.0
     return {

@@ -63,13 +63,14 @@ def _show(report: dict[str, Any]) -> None:
     console, found, last = wide_console(), report["costs"], report["runs"][-1]
     where = f"{report['replay_shards']} shards" if report["replay_shards"] else "the driver"
     table = Table("runners", box=None, pad_edge=False)
-    for name in ("steps/s", "driver's core", "ms of it for 1,000 steps", "memory MB", "of it the replay"):
+    for name in ("steps/s", "driver's core", "of it idle", "ms of it for 1,000 steps", "memory MB", "of it the replay"):
         table.add_column(name, justify="right")
     for run in report["runs"]:
         table.add_row(
             f"{run['runners']:,}",
             f"{run['steps_per_s']:,.0f}",
             f"{run['driver_cpu']:.1%}",
+            f"{run['idle_cpu']:.1%}",
             f"{1e6 * run['driver_s'] / run['steps']:,.1f}",
             f"{run['driver_mb']:,.0f}",
             f"{run['replay_mb']:,.1f}",

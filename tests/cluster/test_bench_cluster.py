@@ -69,8 +69,7 @@ def test_the_command_reports_what_its_driver_did(cluster, tmp_path):
     # observations and actions of 4 bytes each, once on the way in; the next observation too on the way out
     assert 500 < run["transition_bytes_per_step"] < run["batch_bytes_per_row"] < 1500
     assert run["driver_s"] > 0 and run["replay_mb"] < run["driver_mb"]
-    parts = run["collecting_s"] + run["learning_s"] + run["syncing_s"]
-    assert 0 < parts <= run["driver_s"]
+    assert 0 <= run["idle_cpu"] < 0.5 and run["collecting_s"] > 0 and run["learning_s"] > 0
     assert [row["runners"] for row in report["extrapolated"]] == [8, 100, 1000]
 
 
