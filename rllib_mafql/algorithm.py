@@ -75,13 +75,8 @@ class MAFQL(Algorithm):
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
         if problem:
             raise ValueError(f"MAFQL config: behavior_policies: {problem}")
-        sizes = self.config.replay_capacity, self.config.gamma, self.config.n_step, self.config.seed
         shards = self.config.num_replay_shards
-        self.replay: Any = (  # a JointReplay, or one in actors
-            ShardedReplay(shards, *sizes, self.config.custom_resources_per_replay_shard)
-            if shards
-            else JointReplay(*sizes)
-        )
+        self.replay = _replay(self.config)
         self._stored: StoredReplay | None = None
         if self.config.store_buffer_in_checkpoints:
             storage = self._storage  # Tune's
@@ -333,6 +328,14 @@ def _ask(group: Any, question: Callable[[JointEnvRunner], Any], timeout_s: float
     """The answers of a group's runners that have environments, as far as they come in time."""
     remote = group.num_remote_workers() > 0
     return group.foreach_env_runner(question, local_env_runner=not remote, timeout_seconds=timeout_s)
+
+
+def _replay(config: Any) -> Any:
+    """A JointReplay, or one in actors."""
+    sizes = config.replay_capacity, config.gamma, config.n_step, config.seed
+    if config.num_replay_shards:
+        return ShardedReplay(config.num_replay_shards, *sizes, config.custom_resources_per_replay_shard)
+    return JointReplay(*sizes)
 
 
 def _get_play(runner: JointEnvRunner) -> tuple[int, dict[str, Any]]:
