@@ -71,6 +71,11 @@ def parse(text: str, source: str) -> Any:
         begin = error.context_mark
         context = f" ({error.context}, from line {begin.line + 1})" if error.context and begin else ""
         raise InputError(f"{source}{place}: {error.problem}{context}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InputError(
+            f"{source}:{line}: {text[error.position]!r} is among the special characters that no YAML may have"
+        ) from None
     except RecursionError:
         raise InputError(f"{source}: is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:

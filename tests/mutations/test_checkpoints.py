@@ -127,14 +127,18 @@ def test_a_checkpoint_whose_writing_was_cut_short(mafql: Path, refused: Refused,
     assert f"incomplete: it lacks {FILE}, which is written last" in refused("rllib", "evaluate", copy)
 
 
-def test_a_checkpoint_that_may_not_be_read(mafql: Path, refused: Refused, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(mafql, copy)
-    (copy / "algorithm_state.pkl").chmod(0)
-    if os.access(copy / "algorithm_state.pkl", os.R_OK):
-        pytest.skip("this user may read everything")
-    for words in _commands(copy):
-        assert "algorithm_state.pkl" in refused(*words)
+@pytest.mark.parametrize("command", range(4))
+def test_a_checkpoint_that_may_not_be_read(
+    mafql: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, command: int
+) -> None:
+    def refuse(filesystem: object, path: str, size: int) -> int:  # whoever runs this may read everything
+        raise PermissionError(13, "Permission denied", path)
+
+    words = _commands(mafql)[command]
+    monkeypatch.setattr("rllib_mafql.checkpoint_format._sum", refuse)
+    output = refused(*words)
+    assert "cannot be read: [Errno 13] Permission denied" in output
+    assert f"{mafql}/algorithm_state.pkl" in output
 
 
 @pytest.mark.parametrize("command", range(4))
