@@ -28,8 +28,9 @@ class LedgerEnv(MultiAgentEnv):
     """Two agents, told the step's name and three numbers; reward 1 - mean squared distance of actions to two of these.
 
     config:
-        faults: a folder; where it has a file `FAULT-WORKER`, an environment of that worker removes it and has the fault:
-            `raise`, `reset` (raises there), `hang`, `nan`, `inf_reward`, or the clock jumps a day `forward` or `backward`.
+        faults: a folder; where it has a file `FAULT-WORKER`, an environment of that worker removes it and has the
+            fault: `raise`, `reset` (raises there), `hang`, `nan`, `inf_reward`, or the clock jumps a day `forward` or
+            `backward`.
         sleep_s: what a step takes.
     """
 

@@ -8,6 +8,7 @@ import pytest
 
 from rllib_mafql.recovery import MAX_LOSSES_IN_A_ROW
 from tests.faults.ledger import jump, of_recordings, of_replay
+from tests.faults.patience import patience
 
 pytestmark = pytest.mark.usefixtures("ray_instance")
 
@@ -25,7 +26,7 @@ def processes(algorithm):
 
 def train_until(algorithm, reached, limit_s=60.0):
     """Trains until `reached(result)` is true; returns the last result and the longest iteration, seconds."""
-    longest, deadline = 0.0, time.monotonic() + limit_s
+    longest, deadline = 0.0, time.monotonic() + patience(limit_s)
     while True:
         began = time.monotonic()
         result = algorithm.train()
@@ -67,12 +68,14 @@ def test_runners_that_are_killed_or_hang(sample_async, ledger_config, tmp_path):
         train_until(algorithm, lambda result: algorithm.replay.added > 200)
         os.kill(processes(algorithm)[1], signal.SIGKILL)
         _, longest = train_until(algorithm, lost_and_back(algorithm, 1))
-        assert longest < STALL_S
+        assert longest < patience(STALL_S)
 
         before = processes(algorithm)
         (tmp_path / "hang-2").touch()
         result, longest = train_until(algorithm, lost_and_back(algorithm, 2))
-        assert longest < (STALL_S if sample_async else 3.0 + STALL_S)  # a round waits for all, up to sample_timeout_s
+        assert longest < (0.0 if sample_async else 3.0) + patience(
+            STALL_S
+        )  # a round waits for all, up to sample_timeout_s
         assert result["mafql"]["env_runners_given_up"] == 1
         after = processes(algorithm)
         assert after[1] == before[1] and after[2] != before[2]
@@ -97,7 +100,7 @@ def test_a_runner_that_hangs_does_not_hold_up_the_end(ledger_config, tmp_path):
         algorithm.train()
     began = time.monotonic()
     algorithm.stop()
-    assert time.monotonic() - began < 3.0 + 10.0
+    assert time.monotonic() - began < 3.0 + patience(5.0)
 
 
 @pytest.mark.parametrize("sample_async", [True, False])
@@ -109,8 +112,8 @@ def test_clocks_that_jump_a_day(sample_async, ledger_config, tmp_path, monkeypat
         for fault, seconds in (("forward", 86_400.0), ("backward", -2 * 86_400.0)):
             (tmp_path / f"{fault}-1").touch()
             jump(seconds)
-            result, longest = train_until(algorithm, further(algorithm, 100), limit_s=20)
-            assert longest < STALL_S and not (tmp_path / f"{fault}-1").exists()
+            result, longest = train_until(algorithm, further(algorithm, 100), limit_s=20.0)
+            assert longest < patience(STALL_S) and not (tmp_path / f"{fault}-1").exists()
         assert result["mafql"]["env_runners_lost"] == 0
         check_counts(algorithm, result)
     finally:
