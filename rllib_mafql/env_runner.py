@@ -12,7 +12,8 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,7 +192,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def stop(self) -> None:
         """Writes what is still to be recorded, and closes the environments."""
-        self.flush_recording()
+        with self._outlasting_disks():
+            self.flush_recording()
         for slot in self._slots:
             slot.env.close()
 
@@ -344,8 +346,20 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def _record(self, slot: Slot, terminated: bool = False, truncated: bool = False) -> None:
         if self._recorder is not None and slot.recorded is not None:
-            self._recorder.end(slot.recorded, slot.obs, terminated, truncated)
+            with self._outlasting_disks():
+                self._recorder.end(slot.recorded, slot.obs, terminated, truncated)
             slot.recorded = None
+
+    @contextmanager
+    def _outlasting_disks(self) -> Iterator[None]:
+        """A recording that cannot be written is tried again later; it does not end training."""
+        try:
+            yield
+        except OSError as error:
+            if (self.config.output_config or {}).get("strict"):
+                raise
+            self.metrics.log_value("num_recording_failures", 1, reduce="lifetime_sum")
+            logger.error("Play goes on without being recorded: %s", error)
 
     def flush_recording(self) -> int:
         """Writes all that is recorded and not yet in a file, episodes under way included (they go on in another

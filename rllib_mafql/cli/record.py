@@ -145,7 +145,9 @@ def build_config(
     )
     settings.env_runners(num_env_runners=workers, num_envs_per_env_runner=1)
     settings.offline_data(
-        output=str(out.resolve()), output_config={"prefix": unique_prefix("rec")}, output_max_rows_per_file=file_rows
+        output=str(out.resolve()),
+        output_config={"prefix": unique_prefix("rec"), "strict": True},
+        output_max_rows_per_file=file_rows,
     )
     try:
         settings.validate()

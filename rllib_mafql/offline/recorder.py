@@ -14,6 +14,9 @@ from rllib_mafql.offline.episode import FragmentBuilder
 from rllib_mafql.offline.schema import RecordingSchema
 from rllib_mafql.offline.writer import MAX_ROWS, FragmentWriter
 
+#: So many files' worth of steps are kept for better times where the disk takes none.
+MAX_FILES_WAITING = 10
+
 
 def unique_prefix(kind: str) -> str:
     """A start of file names and episode ids that no other recording has."""
@@ -66,6 +69,8 @@ class Recorder:
             # The names of the reward's components are known from the first steps on.
             schema = RecordingSchema(self._agents, self._fingerprint, tuple(fragment.components))
             self._writer = FragmentWriter(self.folder, schema, self._prefix, self._max_rows)
+        if self._writer.buffered >= MAX_FILES_WAITING * self._max_rows:
+            self._writer.flush()  # or these steps are lost
         self.steps += len(builder)
         self._writer.add(fragment)
 

@@ -114,9 +114,10 @@ def soak(folder: Path, seconds: float, every_s: float = 0.0, updates: int | None
     with _importable(), simulated_cluster(RUNNERS, store_mb=80) as cluster:
         tune.register_env("ledger", LedgerEnv)
         watch = Watch(cluster, folder, every_s)
+        end = time.monotonic() + seconds
 
         def over(trial_id: str, result: dict[str, Any]) -> bool:
-            return watch.now() > seconds or (updates is not None and result.get("num_learner_updates", 0) >= updates)
+            return time.monotonic() > end or (updates is not None and result.get("num_learner_updates", 0) >= updates)
 
         analysis = tune.run(
             MAFQL,

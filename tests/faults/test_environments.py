@@ -91,3 +91,26 @@ def test_replacing_can_be_switched_off(tmp_path):
 class _AlwaysNaN(LedgerEnv):
     def _observe(self):
         return {agent: np.full(4, np.nan, np.float32) for agent in self.agents}
+
+
+def test_a_disk_that_takes_nothing_does_not_end_play(tmp_path, ray_logs, caplog):
+    made = runner(tmp_path)
+    made._recorder._max_rows = 3 * STEPS
+    made.sample(num_timesteps=2 * STEPS, random_actions=True)
+    folder = tmp_path / "recorded"
+    folder.rmdir()
+    folder.touch()  # no folder can be made there, as none on a full disk
+    with caplog.at_level(logging.ERROR, "ray.rllib"):
+        made.sample(num_timesteps=60 * STEPS, random_actions=True)
+    assert "Play goes on without being recorded" in caplog.text
+    assert made.get_metrics()["num_recording_failures"].peek() > 10
+
+    assert made._recorder._writer.buffered < 13 * 3 * STEPS  # memory has an end
+
+    folder.unlink()
+    made.sample(num_timesteps=20 * STEPS, random_actions=True)
+    assert made._recorder._writer.buffered < 3 * STEPS  # it is written once that is possible
+    made.stop()
+    ledger, _ = of_recordings(folder)
+    ledger.check()
+    assert 30 * STEPS + 20 * STEPS <= len(ledger.names) < 62 * STEPS
