@@ -77,8 +77,6 @@ def check(experiment: Experiment, folders: bool = True) -> Checked:
     best = experiment.checkpoint.get("checkpoint_score_attribute")
     if best is not None:
         check_metric(best, config, default, f"{experiment.source}.checkpoint_config.checkpoint_score_attribute")
-    if isinstance(experiment.search.metric, str):
-        check_metric(experiment.search.metric, config, default, f"{experiment.source}.metric")
     check_mutations(experiment.search.scheduler, default, experiment.source)
     search, config = make_search(
         experiment.search,

@@ -8,6 +8,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search.sample import Categorical, Float, Integer
 
 from rllib_mafql.cli.errors import InputError
+from rllib_mafql.cli.restoring import SIZES
 from rllib_mafql.cli.space import is_space
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ FIXED = (
     "rl_module_spec",
     "learner_class",
     "env_runner_cls",
-    "actor_hidden",
-    "teacher_hidden",
-    "critic_hidden",
-    "hidden_layers",
-    "num_critics",
+    *SIZES,
 )
 
 

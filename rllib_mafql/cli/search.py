@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rllib_mafql.cli.errors import InputError, nearest, warn
-from rllib_mafql.cli.metric_names import GROWING, warn_of_unknown_metric
+from rllib_mafql.cli.metric_names import GROWING
 from rllib_mafql.cli.schedulers import FIFO, POPULATION, make_scheduler, mutated, scheduler_type
 from rllib_mafql.cli.searchers import RANDOM, make_searcher, searcher_type
 from rllib_mafql.cli.space import spaces
+from rllib_mafql.cli.stopping import check_metric
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -84,7 +85,7 @@ def make_search(
     guided = searcher_type(spec.search_alg, f"{source}.search_alg") not in RANDOM
     metric, mode = _metric_and_mode(spec, needed=kind != FIFO or guided, source=source)
     if metric is not None:
-        _check_reported(metric, config, f"{source}.metric")
+        check_metric(metric, config, default, f"{source}.metric")
     budget = _checked_number(spec.time_budget_s, f"{source}.time_budget_s")
     concurrent = spec.max_concurrent_trials
     if concurrent is not None and (type(concurrent) is not int or concurrent < 1):
@@ -138,13 +139,6 @@ def _metric_and_mode(spec: SearchSpec, needed: bool, source: str) -> tuple[str |
     if metric is not None and mode not in MODES:
         raise InputError(f"{source}.mode: must be max or min, not {mode!r}")
     return metric, mode
-
-
-def _check_reported(metric: str, config: Mapping[str, Any], source: str) -> None:
-    """As far as that can be told before any trial has run; `MetricGuard` sees the rest."""
-    warn_of_unknown_metric(metric, source)
-    if metric.startswith("evaluation/") and not config.get("evaluation_interval"):
-        raise InputError(f"{source}: {metric} is never reported, since config has no evaluation_interval")
 
 
 def _checked_number(value: Any, source: str) -> float | None:

@@ -60,7 +60,7 @@ def trial_curves(trials: Sequence[TrialCurve], file: Path | IO[bytes], *, metric
             legend.append(Line2D([], [], color=RULE, linewidth=1.0, alpha=0.6, label=label))
         if any(len(lines) > 1 for lines in parts):
             legend.append(Line2D([], [], **_RESTORED, markeredgecolor=RULE, label="goes on from a checkpoint"))
-        figure.legend(handles=legend, loc="outside lower left", ncols=1 if named > 2 else 3)
+        figure.legend(handles=legend, loc="outside lower left")
         ax.set_title(title)
         ax.set_ylabel(metric)
         ax.set_xlabel(AXES[steps])

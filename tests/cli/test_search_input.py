@@ -60,10 +60,10 @@ def _mafql(config: Any = None, **changes: Any) -> dict[str, Any]:
         (_spec(metric=RETURN), "cart.mode: must be max or min, not None"),
         (_spec(metric=RETURN, mode="maximum"), "cart.mode: must be max or min, not 'maximum'"),
         (_spec(mode="max"), "cart.metric: missing"),
-        (_spec(metric=3, mode="max"), "cart.metric: must be the path of a metric, not 3"),
+        (_spec(metric=3, mode="max"), "cart.metric: must name a metric, not 3"),
         (
             _spec(metric="evaluation/" + RETURN, mode="max"),
-            "is never reported, since config has no evaluation_interval",
+            "cart.metric: is never reported, as config.evaluation_interval is not set",
         ),
         (
             _spec(metric=RETURN, mode="max", scheduler={"type": "asha", "metric": "training_iteration"}),
@@ -74,7 +74,10 @@ def _mafql(config: Any = None, **changes: Any) -> dict[str, Any]:
         (_spec(scheduler=["asha"]), "cart.scheduler: must be a name or a mapping {type: fifo, ...}, not ['asha']"),
         (_spec(scheduler={"max_t": 3}), "cart.scheduler: must be a name or a mapping"),
         (_spec(scheduler={"type": "asha", "max_time": 3}, **GUIDED), "scheduler.max_time: unknown key; the nearest"),
-        (_spec(scheduler={"type": "asha", "max_t": "3"}, **GUIDED), "scheduler.max_t: must be a number such as 100"),
+        (
+            _spec(scheduler={"type": "asha", "max_t": "3"}, **GUIDED),
+            "scheduler.max_t: must be a number above 0, not '3'",
+        ),
         (_spec(scheduler={"type": "asha", "grace_period": 9}, **GUIDED), "grace_period must be <= max_t!"),
         (_spec(scheduler={"type": "asha", "time_attr": "training_iterations"}, **GUIDED), "is 'training_iteration'"),
         (_spec(scheduler={"type": "median_stopping", "hard_stop": 1}, **GUIDED), "hard_stop: must be true or false"),
@@ -82,7 +85,10 @@ def _mafql(config: Any = None, **changes: Any) -> dict[str, Any]:
         (_pbt(num_samples=1), "cart.num_samples: a population needs at least 2 trials"),
         (_pbt(hyperparam_mutations={}), "cart.scheduler.hyperparam_mutations: must say what changes, such as"),
         (_pbt(hyperparam_mutations={"lrr": [1, 2]}), "hyperparam_mutations.lrr: unknown key; the nearest valid one is"),
-        (_pbt(hyperparam_mutations={"lr": 0.1}), "`hyperparam_mutation` values must be either"),
+        (
+            _pbt(hyperparam_mutations={"lr": 0.1}),
+            "hyperparam_mutations.lr: must be a search space or a list of",
+        ),
         (_pbt(hyperparam_mutations={"lr": {"grid_search": [1]}}), "grid_search is no distribution; write a list"),
         (
             _pbt(hyperparam_mutations={"lr": {"uniform": [1]}}),
@@ -92,7 +98,7 @@ def _mafql(config: Any = None, **changes: Any) -> dict[str, Any]:
             _pbt({"lr": [[0, 0.1], [9, 0.2]]}),
             "hyperparam_mutations.lr: cannot change [[0, 0.1], [9, 0.2]], which config",
         ),
-        (_pbt(quantile_fraction=0.7), "`quantile_fraction` to a value between 0 and"),
+        (_pbt(quantile_fraction=0.7), "quantile_fraction: must be a number from 0 to 0.5, not 0.7"),
         (_pbt(more={"max_concurrent_trials": 2}), "max_concurrent_trials: pbt compares all trials"),
         (_pbt(more={"search_alg": "optuna"}), "cart.search_alg: pbt chooses by itself"),
         (
