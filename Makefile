@@ -1,11 +1,13 @@
 # make train [EXAMPLE=tuned_examples/X.yaml]   train, then compare with rule-based dispatchers on held-out episodes
 # make test                                    run the tests
+# make soak [MINUTES=60]                       train with runners, learners and nodes failing; writes docs/soak.md
 # make lint                                    check format, style and types
 # make clean                                   remove .venv, caches and build products; results in runs/ stay
 # Each does all the set-up itself, in .venv. PYTHON=... picks the interpreter.
 
 EXAMPLE ?= tuned_examples/case118_mafql.yaml
 EPISODES ?= 24
+MINUTES ?= 60
 RIVALS ?= do_nothing proportional_zones qp_zones
 NAME = $(basename $(notdir $(EXAMPLE)))
 BIN = .venv/bin
@@ -15,7 +17,7 @@ SOURCES = rllib_mafql envs tests
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
 	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: train test lint clean
+.PHONY: train test soak lint clean
 .DELETE_ON_ERROR:
 
 train: .venv/ready
@@ -24,6 +26,9 @@ train: .venv/ready
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+soak: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --markdown docs/soak.md --json docs/soak.json
 
 lint: .venv/ready
 	$(BIN)/ruff format --check $(SOURCES)

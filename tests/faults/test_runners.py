@@ -4,7 +4,9 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
+import ray
 
 from rllib_mafql.recovery import MAX_LOSSES_IN_A_ROW
 from tests.faults.ledger import jump, of_recordings, of_replay
@@ -118,6 +120,19 @@ def test_clocks_that_jump_a_day(sample_async, ledger_config, tmp_path, monkeypat
         check_counts(algorithm, result)
     finally:
         algorithm.stop()
+
+
+def test_a_full_object_store_is_spilled(ledger_config):
+    full = [ray.put(np.ones(2**20)) for _ in range(20)]  # 160 MB, of which 100 fit
+    algorithm = ledger_config(num_updates=2).learners(num_learners=1).build_algo()
+    try:
+        train_until(algorithm, further(algorithm, 200))
+        result, longest = train_until(algorithm, further(algorithm, 200))
+        assert longest < patience(STALL_S) and result["mafql"]["env_runners_lost"] == 0
+        check_counts(algorithm, result)
+    finally:
+        algorithm.stop()
+    assert all(ray.get(one)[0] == 1.0 for one in full)
 
 
 def test_runners_that_only_fail_end_training(ledger_config):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from rllib_mafql.checkpoint_format import check_checkpoint
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from tests.faults.patience import patience
 
@@ -134,3 +135,26 @@ def test_a_killed_learner_costs_no_more_than_the_way_back_to_the_last_checkpoint
     again.process.wait(patience(90))
     assert again.process.returncode != 0 and not again.iterations(), again.output
     assert saved.name in again.output and "damaged" in again.output
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """What to put before a command so that it finds 4 MB at `tmp_path`/runs; `tmp_path`/kept has these afterwards."""
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    runs.mkdir()
+    mount = f"mount -t tmpfs -o size=4m none {runs}"
+    if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here, not even in a namespace of its own")
+    script = f'{mount} || exit 99; "$@"; code=$?; cp -r {runs} {kept}; exit $code'
+    return ["unshare", "-Urm", "sh", "-c", script, "sh"], kept
+
+
+def test_a_disk_that_is_full_ends_the_run_and_leaves_whole_checkpoints(training, small_disk):
+    shell, kept = small_disk
+    run = training(shell=shell, checkpoint_config={"checkpoint_frequency": 1})
+    assert run.process.wait(patience(90)) == 1, run.output
+    assert "No space left on device" in run.output
+    saved = sorted(path.parent for path in kept.rglob("rllib_checkpoint.json") if path.parent.name.startswith("check"))
+    assert len(saved) >= 2
+    for checkpoint in saved[:-1]:
+        check_checkpoint(str(checkpoint))
