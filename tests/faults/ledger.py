@@ -116,6 +116,12 @@ class Ledger(NamedTuple):
         return len(self.names) - len(np.unique(self.names, axis=0))
 
     @property
+    def repeated(self) -> int:
+        """Episodes that began as another one of their worker did: it played its random numbers twice."""
+        episodes = np.unique(self.names[:, :4], axis=0)
+        return len(episodes) - len(np.unique(episodes[:, [0, 2]], axis=0))
+
+    @property
     def missing(self) -> int:
         """Steps before or between others of their episode that are not there."""
         order = np.lexsort(self.names.T[::-1])
@@ -135,7 +141,7 @@ class Ledger(NamedTuple):
 
     def check(self) -> None:
         """Raises AssertionError unless everything is there, once, and in order."""
-        found = {"duplicates": self.duplicates, "missing": self.missing, "wrong": self.wrong}
+        found = {name: getattr(self, name) for name in ("duplicates", "repeated", "missing", "wrong")}
         assert len(self.names) and not any(found.values()), f"{len(self.names)} transitions, {found}"
 
 

@@ -15,7 +15,7 @@ from tests.faults.soaked import Seen, soak
 
 #: Of the issue.
 STALL_S, BACK_S, MEMORY = 2.0, 30.0, 0.05
-#: A fault's effect is looked for in the gaps between results that end within so many seconds.
+# A fault's effect is looked for in the gaps between results that begin within so many seconds, before the next fault.
 _EFFECT_S = 60.0
 
 
@@ -57,8 +57,10 @@ def summary(disturbed: Seen, calm: Seen, minutes: float) -> dict[str, Any]:
     gaps = list(zip(times, np.diff(times).tolist(), strict=False))
     usual = float(np.median([gap for _, gap in gaps]))
     faults = []
-    for at, name in disturbed.faults:
-        longest = max((gap for begun, gap in gaps if begun + gap > at and begun < at + _EFFECT_S), default=None)
+    following = [at for at, _ in disturbed.faults[1:]] + [float("inf")]
+    for (at, name), end in zip(disturbed.faults, following, strict=True):
+        until = min(at + _EFFECT_S, end)
+        longest = max((gap for begun, gap in gaps if begun + gap > at and begun < until), default=None)
         faults.append({"at_s": round(at, 1), "fault": name, "longest_gap_s": longest and round(longest, 2)})
     ledgers = [result["ledger"] for _, result in disturbed.results]
     return {
@@ -67,7 +69,7 @@ def summary(disturbed: Seen, calm: Seen, minutes: float) -> dict[str, Any]:
         "iteration_s": round(usual, 2),
         "trial_failures": disturbed.failures,
         "error": disturbed.error or calm.error,
-        "updates": _last(disturbed, "updates"),
+        "updates": int(_last(disturbed, "updates")),
         "steps": int(_last(disturbed, "steps")),
         "faults": faults,
         "ledger": {name: max(abs(one[name]) for one in ledgers) for name in ledgers[0]},
@@ -88,7 +90,7 @@ def memory(seen: Seen) -> dict[str, float]:
 
 def learning(disturbed: Seen, calm: Seen) -> dict[str, float]:
     """Mean returns over the last fifth of the updates that both runs have made."""
-    updates = min(_last(disturbed, "updates"), _last(calm, "updates"))
+    updates = int(min(_last(disturbed, "updates"), _last(calm, "updates")))
 
     def late(seen: Seen) -> float:
         results = [result for _, result in seen.results if 0.8 * updates <= result["updates"] <= updates]
