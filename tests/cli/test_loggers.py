@@ -28,7 +28,7 @@ def experiment(folder: Path, loggers: str) -> Any:
         ("wandb", r"loggers: must be a mapping such as \{wandb: \{project: grid\}\}, not 'wandb'"),
         ("{wandd: {}}", r"loggers\.wandd: unknown logger; the nearest valid one is 'wandb'"),
         ("{mlflow: [a]}", r"loggers\.mlflow: must be a mapping of arguments"),
-        ("{mlflow: {experiment: a}}", r"loggers\.mlflow\.experiment: unknown key; the nearest valid one is 'experiment_name'"),
+        ("{mlflow: {experiment: a}}", r"mlflow\.experiment: unknown key; the nearest valid one is 'experiment_name'"),
         ("{mlflow: {save_artifact: 1}}", r"loggers\.mlflow\.save_artifact: must be true or false, not 1"),
     ],
 )

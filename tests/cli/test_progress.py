@@ -41,7 +41,7 @@ def test_a_line_tells_steps_pace_returns_and_survival() -> None:
 def test_a_line_leaves_out_what_is_not_known() -> None:
     timers = {"share_sampling": 0.615, "share_learning": 0.372, "share_syncing": 0.004}
     line = describe({"training_iteration": 1, "time_total_s": 1.0, "timers": timers}, None)
-    assert line.split() == "iter 1 play 62% learn 37% sync 0% 0:00:01".split()
+    assert line.split() == ["iter", "1", "play", "62%", "learn", "37%", "sync", "0%", "0:00:01"]
 
     line = describe({"training_iteration": 1, "time_total_s": 1.0, "env_runners": {}}, None)
     assert line.split() == ["iter", "1", "0:00:01"]
