@@ -111,6 +111,8 @@ def bundles():
 
 def test_the_clusters_have_room_for_the_experiment_and_a_head_without_runners():
     (needed,) = bundles()
+    config = yaml.safe_load(EXPERIMENT.read_text(encoding="utf-8"))["case118_cluster"]["config"]
+    needed["mafql_replay"] = config["num_replay_shards"] * config["custom_resources_per_replay_shard"]["mafql_replay"]
     launched = LAUNCHER["available_node_types"]
     kuberay = {group.get("groupName", "head"): resources(group) for group in groups(CLUSTER["spec"])}
     replicas = {group["groupName"]: group["maxReplicas"] for group in CLUSTER["spec"]["workerGroupSpecs"]}
@@ -120,7 +122,7 @@ def test_the_clusters_have_room_for_the_experiment_and_a_head_without_runners():
         [(1, kuberay["head"])] + [(replicas[name], kuberay[name]) for name in ("learners", "runners")],
     ]
     for nodes in clusters:
-        assert nodes[0][1] == {"CPU": 0, "mafql_driver": 1}
+        assert nodes[0][1] == {"CPU": 0, "mafql_driver": 1, "mafql_replay": 2}
         for name, amount in needed.items():
             assert amount <= sum(number * have.get(name, 0) for number, have in nodes), name
     assert sum(launched[name].get("max_workers", 0) for name in launched) <= LAUNCHER["max_workers"]
