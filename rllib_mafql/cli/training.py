@@ -115,7 +115,7 @@ def _train(
             num_samples=experiment.num_samples,
             max_failures=experiment.max_failures,
             resume="AUTO+ERRORED" if options.resume else None,
-            callbacks=[*callbacks, *([guard] if guard else []), interruption],
+            callbacks=[*callbacks, *([guard] if guard else []), *ready.loggers, interruption],
             verbose=min(options.verbose, 2),
             raise_on_failed_trial=False,
             **search.arguments(),
