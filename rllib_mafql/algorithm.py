@@ -31,13 +31,14 @@ from ray.rllib.utils.metrics import (
 from rllib_mafql.checkpoint_format import DECLARED, FORMAT, check_checkpoint, located, write_format
 from rllib_mafql.collecting import Collector
 from rllib_mafql.config import MAFQLConfig
-from rllib_mafql.env_runner import JointEnvRunner, Rollout
+from rllib_mafql.env_runner import JointEnvRunner
 from rllib_mafql.journal import Place
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
 from rllib_mafql.recovery import Recovery
 from rllib_mafql.replay import JointReplay, Statistics
+from rllib_mafql.rollout import Rollout
 from rllib_mafql.sharded_replay import ShardedReplay
 from rllib_mafql.stored_replay import StoredReplay
 

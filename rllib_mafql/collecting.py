@@ -11,8 +11,9 @@ import ray
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from rllib_mafql.env_runner import JointEnvRunner, Rollout
+from rllib_mafql.env_runner import JointEnvRunner
 from rllib_mafql.recovery import Recovery
+from rllib_mafql.rollout import Rollout
 from rllib_mafql.sharded_replay import ship
 
 _TAG = "sample"  # of the requests in flight

@@ -12,9 +12,7 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
 import gymnasium as gym
@@ -34,56 +32,15 @@ from rllib_mafql.behavior import Behaviors
 from rllib_mafql.environments import build_environment, checked_boxes, return_free_memory
 from rllib_mafql.metrics import log_episode, log_steps
 from rllib_mafql.modules import TEACHER
-from rllib_mafql.offline.recorder import Recorder, unique_prefix
+from rllib_mafql.recording import Recording
 from rllib_mafql.replay import Fragment
+from rllib_mafql.rollout import Play, Rollout
 from rllib_mafql.slots import Layout, NotFinite, Slot
 
 logger = logging.getLogger("ray.rllib")
 
 # An environment that fails this often without a step in between is not rebuilt any more.
 MAX_FAILURES_IN_A_ROW = 5
-
-
-@dataclass
-class _Play:
-    """One call of `sample()`: what is asked for, and how far it is."""
-
-    timesteps: float | None
-    episodes: int | None
-    explore: bool
-    random: bool
-    behavior: bool
-    steps: int = 0
-    begun: int = 0
-
-    @property
-    def over(self) -> bool:
-        """Whether the steps that are asked for are done."""
-        return self.timesteps is not None and self.steps >= self.timesteps
-
-    def begin(self) -> bool:
-        """Whether another episode is to begin, which counts then."""
-        wanted = self.episodes is None or self.begun < self.episodes
-        self.begun += wanted
-        return wanted
-
-
-@dataclass
-class Rollout:
-    """What `sample()` returns: the transitions as fragments, none of which spans two episodes."""
-
-    fragments: list[Fragment]
-    steps: int
-    agents: int
-    weights_seq_no: int  # of the weights that the learned policy played with, counted by the learner
-
-    def env_steps(self) -> int:
-        """Environment steps taken (RLlib's evaluation counts them)."""
-        return self.steps
-
-    def agent_steps(self) -> int:
-        """Environment steps taken times the number of agents."""
-        return self.steps * self.agents
 
 
 class JointEnvRunner(EnvRunner, Checkpointable):
@@ -109,7 +66,6 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self._weights_seq_no = 0
         self._behaviors = Behaviors(self.config.behavior_policies, self.config.behavior_noise, self._rng)
         self._episode = 0
-        self._recorder: Recorder | None = None
         # On the driver (index 0) only where no remote runner is there to step environments.
         if self.worker_index or self.config.create_env_on_local_worker or self.config.num_env_runners == 0:
             self.make_env()
@@ -144,21 +100,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self._boxes = checked_boxes(self.env)
         self._layout = Layout(self._boxes)
         self._slots = [Slot(env, self._layout, self.config.projected_cloning_distance) for env in envs]
-        if self.config.output and not self.config.in_evaluation:
-            self._recorder = self._make_recorder()
-        return_free_memory()
-
-    def _make_recorder(self) -> Recorder:
-        """Records what this runner plays (`config.offline_data(output=...)`)."""
-        prefix = (self.config.output_config or {}).get("prefix") or unique_prefix("run")
         sizes = [(agent, obs.shape[0], act.shape[0]) for agent, (obs, act) in self._boxes.items()]
-        return Recorder(
-            self.config.output,
-            f"{prefix}-w{self.worker_index or 0}",
-            sizes,
-            self.fingerprint,
-            self.config.output_max_rows_per_file,
-        )
+        self._recording = Recording(self.config, self.worker_index or 0, sizes, self.fingerprint, self.metrics)
+        return_free_memory()
 
     def _build_one(self) -> MultiAgentEnv:
         return build_environment(self.config, self.worker_index or 0)
@@ -192,8 +136,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
 
     def stop(self) -> None:
         """Writes what is still to be recorded, and closes the environments."""
-        with self._outlasting_disks():
-            self.flush_recording()
+        if self._slots:
+            with self._recording.outlasting_disks():
+                self.flush_recording()
         for slot in self._slots:
             slot.env.close()
 
@@ -230,7 +175,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
             num_timesteps = None
         elif num_timesteps is None:
             num_timesteps = self.config.get_rollout_fragment_length(self.worker_index or 0) * len(self._slots)
-        play = _Play(num_timesteps, num_episodes, explore, random_actions, behavior)
+        play = Play(num_timesteps, num_episodes, explore, random_actions, behavior)
         with self.metrics.log_time(SAMPLE_TIMER):
             if force_reset or num_episodes is not None:
                 for slot in self._slots:
@@ -240,7 +185,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.num_env_steps_sampled_lifetime += play.steps
         return [Rollout(fragments, play.steps, len(self._layout.agents), self._weights_seq_no)]
 
-    def _roll(self, play: _Play) -> list[Fragment]:
+    def _roll(self, play: Play) -> list[Fragment]:
         collect = not self.config.in_evaluation
         self._policy.refresh()
         for slot in self._slots:
@@ -256,14 +201,14 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                     terminated, truncated, info = slot.step(action, collect)
                 except Exception as error:
                     fragments.append(slot.cut())
-                    self._record(slot)
+                    self._recording.end(slot)
                     self._replace(slot, error)
                     self._begin(slot, play.behavior)
                     continue
                 play.steps += 1
                 if terminated or truncated:
                     fragments.append(slot.cut(terminated))
-                    self._record(slot, terminated, truncated)
+                    self._recording.end(slot, terminated, truncated)
                     log_episode(self.metrics, slot, info, self._smoothing)
                     if play.begin():
                         self._begin(slot, play.behavior)
@@ -272,7 +217,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         fragments += [slot.cut() for slot in self._slots]
         return [fragment for fragment in fragments if fragment is not None]
 
-    def _act(self, slots: list[Slot], play: _Play) -> np.ndarray:
+    def _act(self, slots: list[Slot], play: Play) -> np.ndarray:
         """Joint actions (n, sum m_i) in [-1, 1]: the learned policies' in one batch, then the behaviour policies'."""
         shape = len(slots), self._layout.action_size
         if play.random:
@@ -309,8 +254,7 @@ class JointEnvRunner(EnvRunner, Checkpointable):
                     slot.take_over(self._behaviors, self._behaviors.random())
             elif behavior or draw < self.config.takeover_fraction + self.config.behavior_fraction:
                 slot.take_over(self._behaviors, self._behaviors.draw())
-        if self._recorder is not None:
-            slot.recorded = self._recorder.begin(slot.scenario)
+        self._recording.begin(slot)
 
     def _reset(self, slot: Slot) -> None:
         arguments: dict[str, Any] = {}
@@ -342,37 +286,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         )
         slot.replace_env(self._build_one())
 
-    # Recording -------------------------------------------------------------------------------------------------
-
-    def _record(self, slot: Slot, terminated: bool = False, truncated: bool = False) -> None:
-        if self._recorder is not None and slot.recorded is not None:
-            with self._outlasting_disks():
-                self._recorder.end(slot.recorded, slot.obs, terminated, truncated)
-            slot.recorded = None
-
-    @contextmanager
-    def _outlasting_disks(self) -> Iterator[None]:
-        """A recording that cannot be written is tried again later; it does not end training."""
-        try:
-            yield
-        except OSError as error:
-            if (self.config.output_config or {}).get("strict"):
-                raise
-            self.metrics.log_value("num_recording_failures", 1, reduce="lifetime_sum")
-            logger.error("Play goes on without being recorded: %s", error)
-
     def flush_recording(self) -> int:
-        """Writes all that is recorded and not yet in a file, episodes under way included (they go on in another
-        fragment); returns the number of steps recorded since the start."""
-        if self._recorder is None:
-            return 0
-        for slot in self._slots:
-            rest = slot.recorded
-            if rest is not None and len(rest):
-                self._record(slot)
-                slot.recorded = self._recorder.go_on(rest)
-        self._recorder.flush()
-        return self._recorder.steps
+        """Writes all that is recorded and not yet in a file; returns the number of steps recorded since the start."""
+        return self._recording.flush(self._slots) if self._slots else 0
 
     # Metrics ---------------------------------------------------------------------------------------------------
 
@@ -443,8 +359,8 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         for slot, played in zip(self._slots, state["slots"], strict=False):
             if not slot.set_state(played, self._behaviors):
                 logger.warning("An environment did not play its episode as before; a new one begins.")
-            if slot.running and self._recorder is not None:
-                slot.recorded = self._recorder.begin(slot.scenario, first_step=slot.length)
+            if slot.running:
+                self._recording.begin(slot)
         self._rng.bit_generator.state = state["rng"]
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])  # noqa: NPY002 - see __init__

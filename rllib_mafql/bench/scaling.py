@@ -13,8 +13,8 @@ import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 
 from rllib_mafql.bench.runners import joint_config
-from rllib_mafql.env_runner import Rollout
 from rllib_mafql.replay import JointReplay
+from rllib_mafql.rollout import Rollout
 
 #: Numbers of runners that the model is worked out for.
 RUNNERS = (1, 2, 10, 100, 1000)

@@ -95,7 +95,7 @@ class _AlwaysNaN(LedgerEnv):
 
 def test_a_disk_that_takes_nothing_does_not_end_play(tmp_path, ray_logs, caplog):
     made = runner(tmp_path)
-    made._recorder._max_rows = 3 * STEPS
+    made._recording.recorder._max_rows = 3 * STEPS
     made.sample(num_timesteps=2 * STEPS, random_actions=True)
     folder = tmp_path / "recorded"
     folder.rmdir()
@@ -105,11 +105,11 @@ def test_a_disk_that_takes_nothing_does_not_end_play(tmp_path, ray_logs, caplog)
     assert "Play goes on without being recorded" in caplog.text
     assert made.get_metrics()["num_recording_failures"].peek() > 10
 
-    assert made._recorder._writer.buffered < 13 * 3 * STEPS  # memory has an end
+    assert made._recording.recorder._writer.buffered < 13 * 3 * STEPS  # memory has an end
 
     folder.unlink()
     made.sample(num_timesteps=20 * STEPS, random_actions=True)
-    assert made._recorder._writer.buffered < 3 * STEPS  # it is written once that is possible
+    assert made._recording.recorder._writer.buffered < 3 * STEPS  # it is written once that is possible
     made.stop()
     ledger, _ = of_recordings(folder)
     ledger.check()
