@@ -21,6 +21,9 @@ BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```"
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if "build_algo" not in b])
 def test_code_runs(block, tmp_path, monkeypatch):
+    if "Tuner" in block:
+        ray.shutdown()
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # its token is in the home that it knows
     monkeypatch.setenv("HOME", str(tmp_path))  # where Tune's results go
     scope = {}
     exec(block, scope)
