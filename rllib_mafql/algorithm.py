@@ -32,12 +32,12 @@ from rllib_mafql.checkpoint_format import DECLARED, FORMAT, check_checkpoint, lo
 from rllib_mafql.collecting import Collector
 from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.env_runner import JointEnvRunner
-from rllib_mafql.journal import Place
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
 from rllib_mafql.recovery import Recovery
 from rllib_mafql.replay import JointReplay, Statistics
+from rllib_mafql.replay_files import Place
 from rllib_mafql.rollout import Rollout
 from rllib_mafql.sharded_replay import ShardedReplay
 from rllib_mafql.stored_replay import StoredReplay
@@ -104,7 +104,7 @@ class MAFQL(Algorithm):
             self.replay.stop()
         if self.offline_data is not None:
             self.offline_data.close()
-        for recovery in getattr(self, "_recoveries", {}).values():
+        for recovery in self._recoveries.values():
             recovery.stop(self.config.sample_timeout_s)  # RLlib would wait for ever for a runner that hangs
         super().cleanup()
 

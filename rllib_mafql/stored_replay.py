@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import posixpath
 
-from rllib_mafql.journal import Manifest, Place, ReplayJournal, find_lives, load, read_manifest
+from rllib_mafql.journal import ReplayJournal
 from rllib_mafql.replay import Fragment, JointReplay
+from rllib_mafql.replay_files import Manifest, Place, find_lives, load, read_manifest
 
 logger = logging.getLogger("ray.rllib")
 

@@ -47,7 +47,7 @@ CHOICES = {
     "execution": ("decentralized", "centralized"),
     "precision": ("float32", "bfloat16"),
 }
-SWITCHES = ("sample_async", "calibrated", "offline_skip_bad")
+SWITCHES = ("sample_async", "store_buffer_in_checkpoints", "calibrated", "offline_skip_bad")
 
 
 def check_each(config: MAFQLConfig) -> None:
@@ -80,6 +80,10 @@ def _is_weights(value: Any) -> bool:
     return named and all(_AMOUNT.holds(weight) for weight in value.values()) and sum(value.values()) > 0
 
 
+def _is_resources(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and _AMOUNT.holds(v) for k, v in value.items())
+
+
 def _is_names(value: Any) -> bool:
     return value is None or (isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value))
 
@@ -87,6 +91,7 @@ def _is_names(value: Any) -> bool:
 _OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reward_bounds": (_is_bounds, "None or [low, high]"),
     "behavior_policies": (_is_weights, "a mapping of names to weights of at least 0, not all 0"),
+    "custom_resources_per_replay_shard": (_is_resources, "a mapping of resources to amounts of at least 0"),
     "offline_cloned_policies": (_is_names, "None or a list of policies' names"),
 }
 CHECKED = (*NUMBERS, *CHOICES, *SWITCHES, *_OTHERS)

@@ -13,8 +13,8 @@ from ray.train._internal.storage import StorageContext
 
 from rllib_mafql import MAFQLConfig
 from rllib_mafql.bench.replay import EPISODE
-from rllib_mafql.journal import Place
 from rllib_mafql.replay import Fragment, JointReplay
+from rllib_mafql.replay_files import Place
 from rllib_mafql.stored_replay import StoredReplay
 
 

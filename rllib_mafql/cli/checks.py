@@ -72,8 +72,9 @@ def check(experiment: Experiment, folders: bool = True) -> Checked:
     if config.get("env") is None and not config.get("input_"):
         raise InputError(f"{experiment.source}.env: missing: the environment to train on")
     if isinstance(experiment.stop, dict):
-        check_stop(dict(_flat(experiment.stop)), config, default, experiment.source)
-        experiment.stop = checked_stop(experiment.stop, experiment.source)
+        stop = dict(_flat(experiment.stop))
+        check_stop(stop, config, default, experiment.source)
+        experiment.stop = checked_stop(stop, experiment.source)
     best = experiment.checkpoint.get("checkpoint_score_attribute")
     if best is not None:
         check_metric(best, config, default, f"{experiment.source}.checkpoint_config.checkpoint_score_attribute")
@@ -102,14 +103,9 @@ def checked_stop(stop: dict[str, Any], source: str) -> dict[str, float]:
     """Stop criteria as flat metric paths; warns of metrics that neither RLlib nor MAFQL reports.
 
     Custom metrics may have any name, so an unknown one is no error; but a misspelt one would never stop the run.
-
-    Raises:
-        InputError: If a value is not a number.
     """
     flat = dict(_flat(stop))
-    for path, value in flat.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{source}: stop.{path}: must be a number, not {value!r}")
+    for path in flat:
         warn_of_unknown_metric(path, f"{source}: stop.{path}")
     return flat
 

@@ -97,6 +97,10 @@ class TrainOptions:
     ray_num_gpus: Annotated[
         int | None, typer.Option(min=0, help="GPUs that Ray may use here.", rich_help_panel=_CLUSTER)
     ] = None
+    progress: Annotated[
+        bool,
+        typer.Option(help="A line for each iteration, in a terminal and in a log alike.", rich_help_panel=_OUTPUT),
+    ] = True
     verbose: Annotated[
         int,
         typer.Option(

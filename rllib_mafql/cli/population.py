@@ -10,6 +10,7 @@ from ray.tune.search.sample import Categorical, Float, Integer
 from rllib_mafql.cli.errors import InputError
 from rllib_mafql.cli.restoring import SIZES
 from rllib_mafql.cli.space import is_space
+from rllib_mafql.ranges import Range
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -132,10 +133,6 @@ def first_population(
             )
         elif key not in config:
             config[key] = tune.choice(list(space)) if isinstance(space, list | tuple) else space
-        elif not isinstance(space, list | tuple) and not _is_number(config[key]) and not is_space(config[key]):
+        elif not isinstance(space, list | tuple) and not Range().holds(config[key]) and not is_space(config[key]):
             raise InputError(f"{place}: cannot change {config[key]!r}, which config sets; leave it out there")
     return config
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

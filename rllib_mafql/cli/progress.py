@@ -24,10 +24,12 @@ class ProgressLines(Callback):
     Args:
         console: Where to print.
         stop: The stop criteria (a mapping from metric path to value), or anything else for "unknown".
+        iterations: Whether each result has its line; failures have theirs all the same.
     """
 
-    def __init__(self, console: Console, stop: Any) -> None:
+    def __init__(self, console: Console, stop: Any, iterations: bool = True) -> None:
         self._console = console
+        self._iterations = iterations
         self._stop = dict(stop) if isinstance(stop, Mapping) else {}
         self._past: dict[str, deque[Mapping[str, Any]]] = {}  # trial id -> the last few results
         #: Trials that had neither finished nor failed after Tune's last step: those that Ctrl-C cuts off.
@@ -57,7 +59,8 @@ class ProgressLines(Callback):
         left = time_left(self._stop, past)
         if left is not None:
             line += f"  {clock(left)} left"
-        self._print(f"{trial}  {line}" if len(trials) > 1 else line)
+        if self._iterations:
+            self._print(f"{trial}  {line}" if len(trials) > 1 else line)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._print(f"{trial} failed")

@@ -101,7 +101,7 @@ def _train(
     console.print(
         f"training {ready.algorithm.__name__} on {env}, results in {shown(folder)}", highlight=False, soft_wrap=True
     )
-    progress = ProgressLines(console, experiment.stop)
+    progress = ProgressLines(console, experiment.stop, options.progress)
     guard = None if search.metric is None else MetricGuard(search.metric, f"{experiment.source}.metric")
     # Tune gives callbacks their states by their places in the list.
     callbacks = [progress, SchedulerState(search.scheduler), ExploitLines(console, search.varied)]

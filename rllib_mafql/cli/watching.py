@@ -17,6 +17,7 @@ from rich.console import Console
 from rllib_mafql.cli.errors import InputError, nearest, warn
 from rllib_mafql.cli.metric_names import METRICS
 from rllib_mafql.cli.space import dotted
+from rllib_mafql.ranges import Range
 
 #: So many results of a trial may lack the metric though its group is there.
 PATIENCE = 3
@@ -101,7 +102,7 @@ class MetricGuard(Callback):
         if _due(self._metric, flat):
             self._lacking[trial.trial_id] += 1
         if self._lacking[trial.trial_id] >= PATIENCE:
-            found = [name for name, value in flat.items() if _is_number(value) and not name.startswith("config/")]
+            found = [name for name, value in flat.items() if Range().holds(value) and not name.startswith("config/")]
             self.problem = InputError(
                 f"{self._source}: {trial} reports no {self._metric}{nearest(self._metric, found)}"
             )
@@ -119,10 +120,6 @@ def _due(metric: str, flat: Mapping[str, Any]) -> bool:
     if "/" in metric:
         return any(name.startswith(metric.split("/")[0] + "/") for name in flat)
     return metric not in METRICS
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class ExploitLines(Callback):

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_mafql import journal
-from rllib_mafql.journal import Place, find_lives, load, read_manifest
 from rllib_mafql.replay import Fragment, JointReplay
+from rllib_mafql.replay_files import Place, find_lives, load, read_manifest
 from rllib_mafql.stored_replay import StoredReplay
 
 ROOT = Path(__file__).parents[2]

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import grid2op
 import numpy as np
 from grid2op.Chronics import Multifolder
-from grid2op.Exceptions import Grid2OpException
 from grid2op.MakeEnv.Make import TEST_DEV_ENVS
-from grid2op.Reward import ConstantReward
-from lightsim2grid import LightSimBackend
+
+from grid2op_zones.simulator import make_grid
 
 #: Series that are read at most; a downloaded grid has hundreds.
 MOST_SERIES = 10
@@ -47,19 +45,7 @@ def open_grid(name: str) -> Any:
     Raises:
         ValueError: Grid2Op cannot make it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return grid2op.make(
-                name,
-                test=name in TEST_DEV_ENVS,
-                backend=LightSimBackend(),
-                chronics_class=Multifolder,
-                reward_class=ConstantReward,
-                other_rewards={},
-            )
-        except Grid2OpException as error:
-            raise ValueError(f"env_config.grid: Grid2Op cannot make {name!r}: {error}") from error
+    return make_grid(name, {"chronics_class": Multifolder}, test=name in TEST_DEV_ENVS)
 
 
 def read_series(env: Any, most: int = MOST_SERIES) -> list[Series]:

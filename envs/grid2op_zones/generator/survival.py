@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grid2op
 import numpy as np
-from grid2op.Action import PlayableAction
 from grid2op.Chronics import MultifolderWithCache
 from grid2op.Exceptions import EnvError
 from grid2op.MakeEnv.Make import TEST_DEV_ENVS
-from grid2op.Reward import ConstantReward
-from lightsim2grid import LightSimBackend
 
 from grid2op_zones.generator.chronics import GeneratedWeeks
-from grid2op_zones.simulator import NO_OPPONENT
+from grid2op_zones.simulator import NO_OPPONENT, make_grid
 
 #: Steps of an episode, a day.
 EPISODE = 287
@@ -34,16 +30,7 @@ def make_env(name: str, folder: str | Path | None = None) -> Any:
         series = {"chronics_class": GeneratedWeeks, "chronics_path": str(folder)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        env = grid2op.make(
-            name,
-            test=name in TEST_DEV_ENVS,
-            backend=LightSimBackend(),
-            action_class=PlayableAction,
-            reward_class=ConstantReward,
-            other_rewards={},
-            **series,
-            **NO_OPPONENT,
-        )
+        env = make_grid(name, {**series, **NO_OPPONENT}, test=name in TEST_DEV_ENVS)
         env.deactivate_forecast()
         if folder is None:
             chronics = env.chronics_handler.real_data
