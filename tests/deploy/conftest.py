@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,12 @@ from ray import cloudpickle
 
 import rllib_mafql
 from grid2op_zones import ZonedGridEnv
+from grid2op_zones.measurement import Meter
 from rllib_mafql.deploy import export_checkpoint
+from rllib_mafql.deploy.controller import ZoneController
 from rllib_mafql.deploy.export import Exported
 from rllib_mafql.evaluation.checkpoint import MODULES, TEACHER
+from tests.deploy.measured import Zone
 
 GRID_118, GRID_14 = "l2rpn_idf_2023", "educ_case14_storage"
 
@@ -101,3 +104,43 @@ def case14(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 def case(request: pytest.FixtureRequest) -> Setup:
     """Either grid."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module", params=["case118", "case14"])
+def zone(request: pytest.FixtureRequest) -> Zone:
+    """A zone with units of all kinds: one that balances itself, and a small one that does not."""
+    case: Setup = request.getfixturevalue(request.param)
+    env, folder = case.env, case.folder / "zone_1"
+    elements = ZoneController(folder).package.elements
+    share = {"redispatch": 0.3, "curtail": -0.5, "storage": 0.5}
+    actions = {
+        zone: np.array([share[name.partition("[")[0]] for name in names])
+        for zone, names in env.action_map.names.items()
+    }
+    spec = env.episode_spec(0)
+    spec["options"]["start"] += 110  # at dawn neither wind nor sun may be lacking
+    env.reset(**spec)
+    for _ in range(6):
+        env.step(actions)
+    measured = Meter(elements, env.simulator).read(env.grid_observation)
+    assert np.abs(measured.actual_dispatch).max() > 0.5
+    assert np.abs(measured.storage_power).max() > 0.5
+    assert (measured.gen_p_before_curtail - measured.gen_p).max() > 0.5
+    return Zone(folder, measured)
+
+
+@pytest.fixture
+def controller(zone: Zone) -> ZoneController:
+    return zone.controller()
+
+
+@pytest.fixture
+def bold(zone: Zone) -> Callable[..., ZoneController]:
+    """A controller whose policy asks for more than the units allow."""
+
+    def make(sign: float = 1.0, **options: Any) -> ZoneController:
+        size = len(zone.controller().units)
+        action = sign * np.where(np.arange(size) % 2, 1.0, -1.0).astype(np.float32)
+        return zone.controller(policy=lambda obs, noise: action, **options)
+
+    return make
