@@ -17,9 +17,8 @@ def cluster(request):
     """Eight nodes with places for runners and a learner each, and one more with a "pair" of places of its own."""
     ray.shutdown()  # another module's
     with pytest.MonkeyPatch.context() as patch:
-        # the second for the tests' own functions: as this folder is a package, pytest imports them as cluster.test_...
-        folders = [str(request.config.rootpath), str(request.config.rootpath / "tests")]
-        patch.setenv("PYTHONPATH", os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]))
+        # for the tests' own functions, which workers import as tests.cluster.test_...
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(request.config.rootpath), os.environ.get("PYTHONPATH", "")]))
         with simulated_cluster(NODES, runners_per_node=2, store_mb=100) as nodes:
             nodes.add_node(num_cpus=1, resources={"pair": 2}, object_store_memory=100 * 2**20, include_dashboard=False)
             tune.register_env("echo", EchoEnv)
