@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.fs
+import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
@@ -32,6 +33,7 @@ from rllib_mafql.checkpoint_format import DECLARED, FORMAT, check_checkpoint, lo
 from rllib_mafql.collecting import Collector
 from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.env_runner import JointEnvRunner
+from rllib_mafql.environments import build_environment
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.minibatches import Drawn
 from rllib_mafql.modules import CRITIC
@@ -69,8 +71,18 @@ class MAFQL(Algorithm):
         return MAFQLConfig()
 
     def setup(self, config: Any) -> None:
-        """Builds runners and learners, and the replay; ValueError if the environment lacks a behaviour policy."""
-        super().setup(config)
+        """Builds runners and learners, and the replay.
+
+        Raises:
+            ValueError: the environment lacks a behaviour policy.
+            Exception: what the environment raises when a runner builds it.
+        """
+        try:
+            super().setup(config)
+        except IndexError:  # RLlib's, which only logs why no runner could be built
+            if self.config.num_env_runners > 0:
+                ray.get(ray.remote(_build_on_worker).remote(self.config))
+            raise
         #: The environment's own account of itself.
         self.fingerprint: dict[str, Any] | None = next(iter(self._ask_runners(_fingerprint)), None)
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
@@ -348,6 +360,10 @@ def _set_play(runner: JointEnvRunner, states: dict[int, dict[str, Any]]) -> None
         runner.set_play(states[runner.worker_index or 0])
     elif not runner.config.in_evaluation:
         runner.reseed()
+
+
+def _build_on_worker(config: MAFQLConfig) -> None:
+    build_environment(config, worker_index=1)
 
 
 def _fingerprint(runner: JointEnvRunner) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import ray
 from rllib_mafql.recovery import MAX_LOSSES_IN_A_ROW
 from tests.faults.ledger import jump, of_recordings, of_replay
 from tests.faults.patience import patience
+from tests.rllib_mafql.toy_env import EchoEnv
 
 pytestmark = pytest.mark.usefixtures("ray_instance")
 
@@ -146,3 +147,18 @@ def test_runners_that_only_fail_end_training(ledger_config):
             algorithm.train()
     finally:
         algorithm.stop()
+
+
+class OnlyOnTheDriver(EchoEnv):
+    """One that runners cannot build."""
+
+    def __init__(self, config):
+        if config.worker_index > 0:
+            raise FileNotFoundError("no weeks on this node")
+        super().__init__(config)
+
+
+def test_what_kept_every_runner_from_starting_is_told(ledger_config):
+    config = ledger_config().environment(OnlyOnTheDriver, env_config={})
+    with pytest.raises(FileNotFoundError, match="no weeks on this node"):
+        config.build_algo()
