@@ -15,7 +15,7 @@ from tests.faults.soaked import Seen, soak
 
 #: Of the issue.
 STALL_S, BACK_S, MEMORY = 2.0, 30.0, 0.05
-# A fault's effect is looked for in the gaps between results that begin within so many seconds, before the next fault.
+# A fault's effect is looked for in the gaps between results that begin within so many seconds, and end before the next.
 _EFFECT_S = 60.0
 
 
@@ -57,10 +57,10 @@ def summary(disturbed: Seen, calm: Seen, minutes: float) -> dict[str, Any]:
     gaps = list(zip(times, np.diff(times).tolist(), strict=False))
     usual = float(np.median([gap for _, gap in gaps]))
     faults = []
-    following = [at for at, _ in disturbed.faults[1:]] + [float("inf")]
-    for (at, name), end in zip(disturbed.faults, following, strict=True):
-        until = min(at + _EFFECT_S, end)
-        longest = max((gap for begun, gap in gaps if begun + gap > at and begun < until), default=None)
+    following = [*(at for at, _ in disturbed.faults[1:]), float("inf")]
+    for (at, name), end in zip(disturbed.faults, following, strict=False):
+        own = (gap for begun, gap in gaps if at < begun + gap <= end and begun < at + _EFFECT_S)
+        longest = max(own, default=None)
         faults.append({"at_s": round(at, 1), "fault": name, "longest_gap_s": longest and round(longest, 2)})
     ledgers = [result["ledger"] for _, result in disturbed.results]
     return {
