@@ -117,7 +117,7 @@ def toy_env_creator() -> Callable[[dict[str, Any]], Any]:
 ENV_CONFIG = {"grid": "educ_case14_storage", "max_steps": 6}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
     """A Ray of two CPUs, unless one runs already."""
     started = not ray.is_initialized()
