@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rllib_mafql.deploy.package import EXPORT, read_export
-from rllib_mafql.evaluation.checkpoint import TEACHER, CheckpointInfo, read_checkpoint
+from rllib_mafql.evaluation.checkpoint import CheckpointInfo, read_checkpoint
 from rllib_mafql.evaluation.settings import DEFAULT_GRID, agent_config, shared_config
 from rllib_mafql.pretrained import PRETRAINED, pretrained_export
 
@@ -158,8 +158,7 @@ def _split(word: str) -> tuple[str, str | None]:
 
 def _executions(info: CheckpointInfo | ExportInfo, suffix: str | None) -> Sequence[str | None]:
     offered = ["decentralized"]
-    joint = TEACHER in info.module_ids if isinstance(info, CheckpointInfo) else info.centralized
-    if info.is_mafql and joint:
+    if info.centralized:
         offered.append("centralized")
     if suffix is None:
         return offered
