@@ -74,7 +74,7 @@ def evaluate(
             specs, notes = resolve_agents(
                 agents, find_checkpoint=find_checkpoint, grid=grid, overrides=overrides, flow_steps=flow_steps
             )
-            _check_grids(specs, folders=cluster_address(ray_address) == "local")
+            check_grids(specs, folders=cluster_address(ray_address) == "local")
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from error
         for note in notes:
@@ -89,7 +89,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _check_grids(agents: Sequence[AgentSpec], folders: bool) -> None:
+def check_grids(agents: Sequence[AgentSpec], folders: bool) -> None:
     """ValueError if the environment of an agent cannot be made; `folders`: what it names must be on this machine."""
     from grid2op_zones.preflight import check_on_grid
 

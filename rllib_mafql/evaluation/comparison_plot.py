@@ -53,7 +53,7 @@ def _profiles(ax: Any, agents: list[dict[str, Any]]) -> None:
         style: Any = {"color": _COLORS[rank] if named else RULE, "linewidth": 2.4 if rank == 0 else 1.6}
         style |= {"alpha": 1.0 if named else 0.5, "zorder": 3 - 0.1 * rank, "label": label if named else None}
         least = min(values[0] for values in scores.values())
-        ax.stairs(1.0 - np.arange(len(own) + 2)[:-1] / len(own), [least - 0.02, *own, 1.0], **style)
+        ax.stairs(1.0 - np.arange(len(own) + 2)[:-1] / len(own), [least - 0.02, *own, 1.0], baseline=None, **style)
     ax.set_xlabel("score \N{GREEK SMALL LETTER TAU}")
     ax.set_ylabel("share of episodes above \N{GREEK SMALL LETTER TAU}")
     ax.set_ylim(-0.02, 1.04)
