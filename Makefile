@@ -1,5 +1,5 @@
 # make train [EXAMPLE=tuned_examples/X.yaml]   train, then compare with rule-based dispatchers on held-out episodes
-# make test                                    run the tests
+# make test [TEST_WORKERS=2]                   run the tests, files side by side in so many processes
 # make soak [MINUTES=60]                       train with runners, learners and nodes failing; writes docs/soak.md
 # make lint                                    check format, style and types
 # make clean                                   remove .venv, caches and build products; results in runs/ stay
@@ -8,6 +8,7 @@
 EXAMPLE ?= tuned_examples/case118_mafql.yaml
 EPISODES ?= 24
 MINUTES ?= 60
+TEST_WORKERS ?= 2
 RIVALS ?= do_nothing proportional_zones qp_zones
 NAME = $(basename $(notdir $(EXAMPLE)))
 BIN = .venv/bin
@@ -25,7 +26,7 @@ train: .venv/ready
 	$(BIN)/mafql evaluate runs/$(NAME) $(RIVALS) --episodes $(EPISODES) --out runs/$(NAME)/report
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 soak: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --markdown docs/soak.md --json docs/soak.json

@@ -18,12 +18,17 @@ __all__ = ["MAFQL", "MAFQLConfig", "register"]
 
 
 def register() -> None:
-    """Registers "MAFQL" and "grid2op_zones" with Ray Tune. Safe to call more than once."""
+    """Registers "MAFQL", what it is compared with and "grid2op_zones" with Ray Tune. Safe to call more than once."""
     from ray import tune
 
     from rllib_mafql.algorithm import MAFQL
+    from rllib_mafql.baselines.independent import IndependentFQL
+    from rllib_mafql.baselines.mappo import MAPPO
+    from rllib_mafql.baselines.policies import DiffusionQL, GaussianQL
 
-    tune.register_trainable("MAFQL", MAFQL)
+    algorithms: tuple[type, ...] = (MAFQL, GaussianQL, DiffusionQL, IndependentFQL, MAPPO)
+    for algorithm in algorithms:
+        tune.register_trainable(algorithm.__name__, algorithm)
     tune.register_env("grid2op_zones", _make_env)
 
 

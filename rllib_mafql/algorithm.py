@@ -58,6 +58,9 @@ SHARES = ("sampling", "learning", "syncing")
 class MAFQL(Algorithm):
     """Multi-Agent Flow-based Q-Learning for any MultiAgentEnv whose agents act together on Box spaces."""
 
+    #: Whether the teacher can act for all agents.
+    centralized_execution = True
+
     # RLlib declares these Optional; they are set by the time anything here runs.
     config: Any
     metrics: Any

@@ -42,6 +42,9 @@ class MAFQLConfig(AlgorithmConfig):
         algorithm = config.build_algo()
     """
 
+    #: The agents' policies; the teacher is a FlowPolicy always.
+    policy_class: type[FlowPolicy] = FlowPolicy
+
     env_runner_cls: Any
     merge_env_runner_states: Any
     grad_clip: Any
@@ -231,7 +234,9 @@ class MAFQLConfig(AlgorithmConfig):
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """An agent's policy."""
-        return RLModuleSpec(module_class=FlowPolicy, model_config=self._flow_config(self.actor_hidden, self.flow_steps))
+        return RLModuleSpec(
+            module_class=self.policy_class, model_config=self._flow_config(self.actor_hidden, self.flow_steps)
+        )
 
     def get_multi_rl_module_spec(
         self,

@@ -55,14 +55,7 @@ class MAFQLLearner(TorchLearner):
         self._teacher: FlowPolicy = self.module[TEACHER].unwrapped()
         self._agents = [agent for agent, _, _ in self._critic.model_config["agents"]]
         self._students: list[FlowPolicy] = [self.module[agent].unwrapped() for agent in self._agents]
-        self.objectives = Objectives(
-            self._critic.q,
-            self._critic.target_q,
-            self._teacher.field,
-            [student.field for student in self._students],
-            self.config,
-            stacked=self._device.type != "cpu",
-        )
+        self.objectives = self.build_objectives()
         self._terms = self.objectives.terms
         if self.config.torch_compile_learner:
             self._terms = torch.compile(
@@ -82,6 +75,17 @@ class MAFQLLearner(TorchLearner):
         self._logged: dict[tuple[str, str], Tensor] = {}  # of the current update
         self._sums: Tensor | None = None  # of this call's updates, in the order of _logged
         self._updates = 0
+
+    def build_objectives(self) -> Objectives:
+        """The objectives of this learner's modules; for learners of other policies to override."""
+        return Objectives(
+            self._critic.q,
+            self._critic.target_q,
+            self._teacher.field,
+            [student.field for student in self._students],
+            self.config,
+            stacked=self._device.type != "cpu",
+        )
 
     def fit_normalizers(self, statistics: Statistics) -> None:
         """Gives every network the mean and standard deviation of joint observations and joint actions."""

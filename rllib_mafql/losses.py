@@ -92,6 +92,10 @@ def q_loss(q: Tensor) -> Tensor:
     return -q.mean() / q.abs().mean().clamp_min(1e-6).detach()
 
 
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of values (B,), weighted by (B,) if weights are given."""
+    return values.mean() if weight is None else (weight * values).mean()
+
+
 def _mean_square(x: Tensor, weight: Tensor | None) -> Tensor:
-    square = x.square().mean(-1)
-    return square.mean() if weight is None else (weight * square).mean()
+    return weighted_mean(x.square().mean(-1), weight)

@@ -32,13 +32,16 @@ class FlowPolicy(TorchRLModule):
     model_config: hidden, layers, flow_steps.
     """
 
+    #: The networks of which `field` and `average` are.
+    field_class: type[VelocityField] = VelocityField
+
     model_config: Any
     observation_space: Any
     action_space: Any
 
     def setup(self) -> None:
         self.flow_steps = int(self.model_config["flow_steps"])
-        self.field = VelocityField(
+        self.field = self.field_class(
             self.observation_space.shape[0],
             self.action_space.shape[0],
             hidden=self.model_config["hidden"],

@@ -130,7 +130,11 @@ class Objectives:
             result["flow_matching_loss"] = losses.flow_matching_loss(v, x, noise.flow_z, weight)
         if embedding is not None and "q_coeff" in active:
             result["q_loss"] = losses.q_loss(self._judge(embedding.detach(), mu).mean(0))
-        return result | self._cloning_terms(a, mu, teacher, weight, active)
+        if "bc_coeff" in active:
+            result |= self._bc_terms(o, a, mu, noise, weight)
+        if "distillation_coeff" in active and teacher is not None:
+            result |= self._distillation_terms(mu, teacher)
+        return result
 
     def weigh(self, terms: dict[str, Tensor], c: dict[str, float]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The losses of the critics, of the teacher and of each student, by the coefficients c."""
@@ -207,20 +211,22 @@ class Objectives:
             weight = weight * advantage
         return weight / weight.mean().clamp_min(1e-6)
 
-    def _cloning_terms(
-        self, a: Tensor, mu: Tensor, teacher: Tensor | None, weight: Tensor, active: frozenset[str]
-    ) -> dict[str, Tensor]:
-        """Each student's distance to recorded actions and to the teacher's, as {term}/{index of the agent}."""
-        # One scale for all components: those that the data move more count for more.
-        scale = self.teacher.action_normalizer.scale.square().mean().sqrt()
-        a, mu = a / scale, mu / scale
-        result = {}
-        for i, own in enumerate(self.action_slices):
-            if "bc_coeff" in active:
-                result[f"bc_loss/{i}"] = losses.behavior_cloning_loss(mu[:, own], a[:, own], weight)
-            if "distillation_coeff" in active and teacher is not None:
-                result[f"distillation_loss/{i}"] = losses.distillation_loss(mu[:, own], teacher[:, own] / scale)
-        return result
+    def _bc_terms(self, o: Tensor, a: Tensor, mu: Tensor, noise: Noise, weight: Tensor) -> dict[str, Tensor]:
+        """Each student's distance to recorded actions, as bc_loss/{index of the agent}."""
+        a, mu = a / self._action_scale, mu / self._action_scale
+        slices = enumerate(self.action_slices)
+        return {f"bc_loss/{i}": losses.behavior_cloning_loss(mu[:, own], a[:, own], weight) for i, own in slices}
+
+    def _distillation_terms(self, mu: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Each student's distance to the teacher's actions, as distillation_loss/{index of the agent}."""
+        mu, teacher = mu / self._action_scale, teacher / self._action_scale
+        slices = enumerate(self.action_slices)
+        return {f"distillation_loss/{i}": losses.distillation_loss(mu[:, own], teacher[:, own]) for i, own in slices}
+
+    @property
+    def _action_scale(self) -> Tensor:
+        """One scale for all components: those that the data move more count for more."""
+        return self.teacher.action_normalizer.scale.square().mean().sqrt()
 
 
 def _without_gradients(q: CriticEnsemble) -> CriticEnsemble:

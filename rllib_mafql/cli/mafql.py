@@ -19,6 +19,11 @@ COMMANDS = {
         "evaluate",
         "Compare trained policies and rule-based dispatchers on held-out episodes.",
     ),
+    "ablate": (
+        "rllib_mafql.cli.ablate",
+        "ablate",
+        "Train an experiment with one thing changed at a time, and compare.",
+    ),
     "score": (
         "rllib_mafql.evaluation.score_cli",
         "score",

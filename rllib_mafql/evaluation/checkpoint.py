@@ -30,8 +30,8 @@ class CheckpointInfo:
     Attributes:
         path: the checkpoint's folder.
         algorithm: the Algorithm class's name, such as "MAFQL" or "PPO".
-        is_mafql: whether that is MAFQL or built on it: a policy per agent, and a teacher that sees what all of them
-            see.
+        is_mafql: whether that is MAFQL or built on it: a policy per agent.
+        centralized: whether there is a teacher too, that sees what all of them see and can act for all.
         env_config: the environment's configuration in training, with what `evaluation_config` changes in it.
         module_ids: ids of the modules that were saved, sorted.
         module_of: agent id -> id of the module that acts for it.
@@ -40,6 +40,7 @@ class CheckpointInfo:
     path: Path
     algorithm: str
     is_mafql: bool
+    centralized: bool
     env_config: dict[str, Any]
     module_ids: tuple[str, ...]
     module_of: Callable[[str], str]
@@ -65,6 +66,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
             raise ValueError(
                 f"{path} is not a checkpoint of RLlib's new API stack: it has no {needed.relative_to(path)}"
             )
+    algorithm: Any
     algorithm, config = read_settings(path)
     if config["env"] != ENV_NAME:
         raise ValueError(f"{path} was trained on the environment {config['env']!r}; evaluation plays {ENV_NAME!r} only")
@@ -79,12 +81,14 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     evaluation_config = config.get("evaluation_config") or {}
     mapping = config["policy_mapping_fn"]
     is_mafql = issubclass(algorithm, rllib_mafql.MAFQL)  # its modules have the agents' names
+    module_ids = tuple(sorted(folder.name for folder in modules.iterdir() if folder.is_dir()))
     return CheckpointInfo(
         path=path,
         algorithm=algorithm.__name__,
         is_mafql=is_mafql,
+        centralized=is_mafql and TEACHER in module_ids and algorithm.centralized_execution,
         env_config=merge(config["env_config"] or {}, evaluation_config.get("env_config") or {}),
-        module_ids=tuple(sorted(folder.name for folder in modules.iterdir() if folder.is_dir())),
+        module_ids=module_ids,
         module_of=lambda agent: agent if is_mafql else mapping(agent, None),
     )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
+from rllib_mafql import __version__
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import cluster_address, ray_session
@@ -20,6 +24,7 @@ from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console
 from rllib_mafql.cli.yaml_values import parse_mapping, read_text
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
+from rllib_mafql.evaluation.marl_eval import marl_eval
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.results import markdown, rich_table, summarize, title
 from rllib_mafql.evaluation.rollouts import EpisodeResult, run_episodes
@@ -35,7 +40,7 @@ def evaluate(
             metavar="AGENT...",
             help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint, run "
             "folder or export, or pretrained: the export that ships with this package. A MAFQL checkpoint is two "
-            "agents; PATH:decentralized or PATH:centralized is one of them.",
+            "agents; PATH:decentralized or PATH:centralized is one of them. NAME=PATH,PATH: runs of one agent.",
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 20,
@@ -48,9 +53,15 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, help="Ray workers of one CPU each; 0: play in this process.")] = 2,
     ray_address: Annotated[str | None, typer.Option(help="Use this Ray cluster.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")] = None,
+    marl_eval_file: Annotated[
+        Path | None, typer.Option("--marl-eval", metavar="FILE", help="Write them as JSON in marl-eval's form too.")
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write results.json, results.md, learning_curves.png and episode.png there."),
+        typer.Option(
+            metavar="DIR",
+            help="Write results.json, results.md, comparison.png, learning_curves.png and episode.png there.",
+        ),
     ] = None,
     flow_steps: Annotated[
         int | None, typer.Option(min=1, max=5, help="MAFQL's Euler steps from noise to action; default: as trained.")
@@ -63,21 +74,22 @@ def evaluate(
             specs, notes = resolve_agents(
                 agents, find_checkpoint=find_checkpoint, grid=grid, overrides=overrides, flow_steps=flow_steps
             )
-            _check_grids(specs, folders=cluster_address(ray_address) == "local")
+            check_grids(specs, folders=cluster_address(ray_address) == "local")
         except (ValueError, FileNotFoundError) as error:
             raise InputError(str(error)) from error
         for note in notes:
             tell(note)
         try:
             with _ray(workers, ray_address):
-                failed = run_and_report(specs, episodes, workers=workers, json_file=json_file, out=out)
+                files: Any = {"json_file": json_file, "marl_eval_file": marl_eval_file, "out": out}
+                failed = run_and_report(specs, episodes, workers=workers, **files)
         except SetupError as error:
             raise InputError(str(error)) from error
     if failed:
         raise typer.Exit(1)
 
 
-def _check_grids(agents: Sequence[AgentSpec], folders: bool) -> None:
+def check_grids(agents: Sequence[AgentSpec], folders: bool) -> None:
     """ValueError if the environment of an agent cannot be made; `folders`: what it names must be on this machine."""
     from grid2op_zones.preflight import check_on_grid
 
@@ -99,6 +111,7 @@ def run_and_report(
     *,
     workers: int,
     json_file: Path | None = None,
+    marl_eval_file: Path | None = None,
     out: Path | None = None,
 ) -> int:
     """Play, print the table and write the files.
@@ -108,6 +121,7 @@ def run_and_report(
         episodes: per agent.
         workers: Ray workers, of a Ray that is connected; 0 plays in this process.
         json_file: where to write the results, see `rllib_mafql.evaluation.results` for the keys.
+        marl_eval_file: where to write them in marl-eval's form.
         out: folder for results.json, results.md and the figures; made if it is missing.
 
     Returns:
@@ -121,6 +135,9 @@ def run_and_report(
         "episodes": episodes,
         "workers": workers,
         "wall_s": round(time.perf_counter() - started, 1),
+        "command": shlex.join(["mafql", *sys.argv[1:]]),
+        "version": __version__,
+        "commit": _commit(),
     }
     summary = summarize(agents, results, settings, Path.cwd())
     console = wide_console()
@@ -132,9 +149,12 @@ def run_and_report(
     text = json.dumps(summary, indent=2, default=str) + "\n"
     if json_file is not None:
         _write(json_file, text)
+    if marl_eval_file is not None:
+        _write(marl_eval_file, json.dumps(marl_eval(summary, title(summary))) + "\n")
     if out is not None:
         _write(out / "results.json", text)
         _write(out / "results.md", markdown(summary))
+        _draw_comparison(summary, out)
         _draw_curves(agents, summary, out)
         _draw_episode(agents, results, out)
     return len(failed)
@@ -170,6 +190,14 @@ def _play(agents: Sequence[AgentSpec], episodes: int, workers: int) -> list[Epis
         return run_episodes(agents, episodes, workers=workers, on_result=advance, on_note=note)
 
 
+def _draw_comparison(summary: dict[str, Any], out: Path) -> None:
+    from rllib_mafql.evaluation.comparison_plot import comparison_figure
+
+    if any(agent["metrics"] for agent in summary["agents"].values()):
+        comparison_figure(summary, out / "comparison.png", title=title(summary))
+        tell(f"wrote {out / 'comparison.png'}")
+
+
 def _draw_curves(agents: Sequence[AgentSpec], summary: dict[str, Any], out: Path) -> None:
     from rllib_mafql.evaluation.curves import learning_curves, read_progress, trial_folder
 
@@ -197,7 +225,7 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
     if not others:
         return
     shown = others[0]
-    own = [result for result in results if result.agent == shown.name]
+    own = [result for result in results if result.agent == shown.name and result.run == shown.run]
     reference = [result for result in results if result.agent == REFERENCE]
     if not reference:
         spec = AgentSpec(name=REFERENCE, label=LABELS[REFERENCE], kind="rule", env_config=agents[0].env_config)
@@ -214,6 +242,17 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
         grid=shown.env_config["grid"],
     )
     tell(f"wrote {path}")
+
+
+def _commit() -> str | None:
+    """Of the checkout that this package runs from; None if it is installed otherwise."""
+    folder = Path(__file__).parent
+    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
 
 
 def _write(path: Path, text: str) -> None:

@@ -56,10 +56,12 @@ class EpisodeResult:
         agent: `AgentSpec.name`.
         episode: its number k.
         spec: what the environment was reset with, its `episode_spec(k)`.
-        metrics: the environment's episode metrics ("survived", "score", ...), "steps", and "decision_ms", the mean
-            time of one decision for all zones together.
+        metrics: the environment's episode metrics ("survived", "score", ...), "steps", "dispatched_mwh" and
+            "curtailed_mwh", energy moved by redispatch, either way, and curtailed, and "decision_ms", the mean time of
+            one decision for all zones together.
         end_reason: why it ended, in the environment's words.
         trace: its course.
+        run: which of the agent's runs played it, `AgentSpec.run`.
         error: why there is no result, if there is none; then the fields above are empty.
     """
 
@@ -70,6 +72,7 @@ class EpisodeResult:
     end_reason: str = ""
     trace: Trace | None = None
     error: str | None = None
+    run: int = 0
 
 
 def create_env(env_config: dict[str, Any]) -> Any:
@@ -79,7 +82,7 @@ def create_env(env_config: dict[str, Any]) -> Any:
     return ZonedGridEnv(env_config)
 
 
-def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
+def play(env: Any, policy: Policy, agent: str, episode: int, run: int = 0) -> EpisodeResult:
     """Play episode number `episode` to its end.
 
     Args:
@@ -87,6 +90,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
         policy: built for it.
         agent: name to put on the result.
         episode: k of `env.episode_spec(k)`.
+        run: number to put on the result.
     """
     spec = env.episode_spec(episode)
     observations, _ = env.reset(**spec)
@@ -95,6 +99,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
     step_minutes = float(env.grid_state.delta_time)
     points = [_point(env)]
     steps, deciding, done = 0, 0.0, False
+    energy = np.zeros(2)
     while not done:
         before = time.perf_counter()
         actions = policy.act(observations)
@@ -104,6 +109,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
         done = terminated["__all__"] or truncated["__all__"]
         if not terminated["__all__"]:  # of a grid that is down there is nothing to show
             points.append(_point(env))
+            energy += _moved_mw(env)
     info = next(iter(infos.values()))
     rho_max, raised, lowered = (np.array(column) for column in zip(*points, strict=True))
     names = [zone.name for zone in env.zones]
@@ -111,7 +117,12 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
         agent,
         episode,
         spec=spec,
-        metrics={**info["episode_metrics"], "steps": float(steps), "decision_ms": 1e3 * deciding / steps},
+        metrics={
+            **info["episode_metrics"],
+            **dict(zip(("dispatched_mwh", "curtailed_mwh"), (energy * step_minutes / 60.0).tolist(), strict=True)),
+            "steps": float(steps),
+            "decision_ms": 1e3 * deciding / steps,
+        },
         end_reason=info["end_reason"],
         trace=Trace(
             rho_max=rho_max,
@@ -120,7 +131,18 @@ def play(env: Any, policy: Policy, agent: str, episode: int) -> EpisodeResult:
             step_minutes=step_minutes,
             start=start,
         ),
+        run=run,
     )
+
+
+def _moved_mw(env: Any) -> np.ndarray:
+    """MW that are redispatched, either way, and MW that are curtailed, in the environment's present state."""
+    obs = env.grid_state
+    moved = sum(float(np.abs(obs.actual_dispatch[zone.redispatchable]).sum()) for zone in env.zones)
+    curtailed = sum(
+        float(np.maximum(obs.gen_p_before_curtail - obs.gen_p, 0.0)[zone.curtailable].sum()) for zone in env.zones
+    )
+    return np.array([moved, curtailed])
 
 
 def _point(env: Any) -> tuple[float, list[float], list[float]]:
@@ -149,7 +171,7 @@ class EpisodePlayer:
         torch.set_num_threads(1)  # one decision at a time: more threads only get in the other workers' way
         self._env_creator = env_creator
         self._envs: dict[str, Any] = {}
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[tuple[str, int], Policy] = {}
 
     def play(self, agent: AgentSpec, episode: int) -> EpisodeResult:
         """Play one task; an agent that cannot be loaded raises, what goes wrong in play is the result's `error`."""
@@ -160,14 +182,15 @@ class EpisodePlayer:
             except ValueError as error:
                 raise SetupError(str(error)) from error
         env = self._envs[key]
-        if agent.name not in self._policies:
-            self._policies[agent.name] = build_policy(agent, env)
+        own = agent.name, agent.run
+        if own not in self._policies:
+            self._policies[own] = build_policy(agent, env)
         try:
-            return play(env, self._policies[agent.name], agent.name, episode)
+            return play(env, self._policies[own], agent.name, episode, agent.run)
         except Exception as error:  # one bad episode must not cost the others; it is reported and fails the command
             del self._envs[key]  # its state is unknown now, and the policies hold it
             self._policies.clear()
-            return EpisodeResult(agent.name, episode, error=f"{type(error).__name__}: {error}")
+            return EpisodeResult(agent.name, episode, error=f"{type(error).__name__}: {error}", run=agent.run)
 
 
 def run_episodes(
@@ -215,7 +238,7 @@ def run_episodes(
     else:
         _run_on_ray(tasks, min(workers, len(tasks)), env_creator, collect, on_note)
     order = {agent.name: i for i, agent in enumerate(agents)}
-    return sorted(results, key=lambda result: (order[result.agent], result.episode))
+    return sorted(results, key=lambda result: (order[result.agent], result.run, result.episode))
 
 
 def _run_on_ray(
@@ -261,7 +284,7 @@ def _run_on_ray(
                 waiting.appendleft((agent, k, attempt + 1))
             else:
                 on_note(f"a worker died again in episode {k} of {agent.name}, which is given up ({_cause(error)})")
-                collect(EpisodeResult(agent.name, k, error=f"its worker died {ATTEMPTS} times"))
+                collect(EpisodeResult(agent.name, k, error=f"its worker died {ATTEMPTS} times", run=agent.run))
             actor = actor_class.remote(env_creator)
         except RayTaskError as error:
             raise error.cause from error

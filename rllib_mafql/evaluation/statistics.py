@@ -1,8 +1,12 @@
-"""Intervals over evaluation episodes.
+"""Intervals over evaluation episodes and training runs.
 
-Two estimators, both at a stated confidence: a percentile bootstrap of the mean for anything measured (score,
-milliseconds), and Wilson's score interval for shares (survival), because a bootstrap of 20 survivals out of 20 has no
-width at all.
+A table of values has a row for each run of an agent and a column for each episode, the same for all runs. Estimators,
+all at a stated confidence: a percentile bootstrap over runs and episodes for anything measured (score, milliseconds),
+Wilson's score interval for shares (survival), because a bootstrap of 20 survivals out of 20 has no width at all, and
+for two agents a bootstrap in which both play the same episodes.
+
+rliable's stratified bootstrap draws runs anew for each episode, as if each episode had been trained for by itself. Here
+one run plays them all: what its seed does to all episodes would average out, and intervals come out too narrow.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 CONFIDENCE = 0.95
-RESAMPLES = 10_000
+RESAMPLES = 5_000
 
 
 class Interval(NamedTuple):
@@ -26,38 +31,97 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def bootstrap_mean(
-    values: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
-    """Mean of `values` with its percentile-bootstrap interval (Efron, "Bootstrap methods", 1979).
+def run_intervals(
+    values: np.ndarray, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[list[Interval], list[Interval]]:
+    """Means and interquartile means (Agarwal et al., NeurIPS 2021) with their intervals.
+
+    Whole runs and whole episodes are drawn anew, so intervals tell of other seeds and of other episodes.
 
     Args:
-        values: one number per episode, at least one, all finite.
-        confidence: share of the bootstrap distribution inside the interval, in (0, 1).
+        values: (runs, episodes, metrics), all finite.
+        confidence: of the intervals, in (0, 1).
         resamples: bootstrap samples drawn.
-        seed: of the resampling; the same values and seed give the same interval.
+        seed: of the resampling; the same values and seed give the same intervals.
 
     Returns:
-        The interval; with a single value its ends are None.
+        For each metric the mean, and the mean of the middle half of all values; ends are None for a single value.
 
     Raises:
-        ValueError: no value, a value that is not finite, or a confidence outside (0, 1).
+        ValueError: no value, one that is not finite, or a confidence outside (0, 1).
     """
-    array = _checked(values, confidence)
-    mean = float(array.mean())
-    if array.size == 1:
-        return Interval(mean, None, None)
+    runs, episodes, metrics = values.shape
+    _checked(values.ravel(), confidence)
+
+    def aggregates(table: np.ndarray) -> np.ndarray:
+        flat = table.reshape(-1, metrics)
+        return np.concatenate([flat.mean(0), stats.trim_mean(flat, 0.25)])
+
+    points = aggregates(values)
+    if runs * episodes == 1:
+        found = [Interval(point, None, None) for point in points.tolist()]
+    else:
+        rng = np.random.default_rng(seed)
+        drawn = (rng.integers(runs, size=(resamples, runs)), rng.integers(episodes, size=(resamples, episodes)))
+        samples = np.stack([aggregates(values[np.ix_(rows, columns)]) for rows, columns in zip(*drawn, strict=True)])
+        ends = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        found = [Interval(*one) for one in zip(points.tolist(), *ends.tolist(), strict=True)]
+    return found[:metrics], found[metrics:]
+
+
+class Comparison(NamedTuple):
+    """One agent beside another: the difference of their means, and the probability that it does better (ties: half)."""
+
+    difference: Interval
+    probability: Interval
+
+
+def compare(
+    values: np.ndarray, other: np.ndarray, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """How much better an agent does than another on the same episodes.
+
+    Episodes are drawn anew for both together, runs for each by itself.
+
+    Args:
+        values, other: (runs, episodes) and (other's runs, episodes), all finite.
+        confidence: of the intervals, in (0, 1).
+        resamples: bootstrap samples drawn.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no value, one that is not finite, tables of different episodes, or a confidence outside (0, 1).
+    """
+    for table in (values, other):
+        _checked(table.ravel(), confidence)
+    if values.shape[1] != other.shape[1]:
+        raise ValueError(f"agents are compared on the same episodes, got {values.shape[1]} and {other.shape[1]}")
+    # better[i, j, k]: whether run i does better in episode k than the other's run j
+    better = (values[:, None] > other) + 0.5 * (values[:, None] == other)
+    points = float(values.mean() - other.mean()), float(better.mean())
+    if values.size == other.size == 1:
+        return Comparison(*(Interval(point, None, None) for point in points))
     rng = np.random.default_rng(seed)
-    means = array[rng.integers(0, array.size, size=(resamples, array.size))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(mean, float(low), float(high))
+    samples = np.empty((2, resamples))
+    for sample in samples.T:
+        episodes = np.bincount(rng.integers(values.shape[1], size=values.shape[1]), minlength=values.shape[1])
+        own, others = (np.bincount(rng.integers(n, size=n), minlength=n) for n in (len(values), len(other)))
+        weights = episodes / episodes.sum()
+        own, others = own / own.sum(), others / others.sum()
+        sample[0] = own @ values @ weights - others @ other @ weights
+        sample[1] = np.einsum("i,j,k,ijk", own, others, weights, better)
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return Comparison(*(Interval(*one) for one in zip(points, low.tolist(), high.tolist(), strict=True)))
 
 
-def wilson_share(values: Sequence[float] | np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
+def wilson_share(
+    values: Sequence[float] | np.ndarray, *, independent: int | None = None, confidence: float = CONFIDENCE
+) -> Interval:
     """Share of ones among `values` with Wilson's score interval (JASA 22, 1927).
 
     Args:
         values: one 0 or 1 per episode, at least one.
+        independent: how many of them count as independent, if not all: runs that play the same episodes do not.
         confidence: of the interval, in (0, 1).
 
     Returns:
@@ -69,7 +133,7 @@ def wilson_share(values: Sequence[float] | np.ndarray, *, confidence: float = CO
     array = _checked(values, confidence)
     if not np.isin(array, (0.0, 1.0)).all():
         raise ValueError(f"a share is taken of zeros and ones, got {sorted(set(array.tolist()))}")
-    n, share = array.size, float(array.mean())
+    n, share = independent or array.size, float(array.mean())
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

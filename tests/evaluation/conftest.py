@@ -117,7 +117,7 @@ def toy_env_creator() -> Callable[[dict[str, Any]], Any]:
 ENV_CONFIG = {"grid": "educ_case14_storage", "max_steps": 6}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
     """A Ray of two CPUs, unless one runs already."""
     started = not ray.is_initialized()
@@ -147,14 +147,14 @@ def save(config: Any, path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mafql_run(tmp_path_factory: pytest.TempPathFactory, two_cpus: None) -> Path:
     """Folder of a MAFQL run with one checkpoint."""
     config = rllib_mafql.MAFQLConfig().training(actor_hidden=16, teacher_hidden=16, critic_hidden=16)
     return save(config, tmp_path_factory.mktemp("mafql"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ppo_run(tmp_path_factory: pytest.TempPathFactory, two_cpus: None) -> Path:
     """Folder of a PPO run with one checkpoint: a policy per zone under another name than the zone's."""
     zones = ("zone_0", "zone_1", "zone_2")

@@ -60,6 +60,26 @@ def test_two_runs_of_one_algorithm_keep_apart(mafql_run: Path) -> None:
     assert names == [f"mafql_decentralized@{mafql_run}", f"mafql_decentralized@{checkpoint}"]
 
 
+def test_runs_of_one_agent_have_a_name(mafql_run: Path, ppo_run: Path) -> None:
+    checkpoint = mafql_run / "trial" / "checkpoint_000000"
+    both = resolve(f"ours={mafql_run},{checkpoint}", "qp")
+    named = [(agent.name, agent.run) for agent in both]
+    assert named == [*((f"ours_{e}", run) for e in ("decentralized", "centralized") for run in (0, 1)), ("qp", 0)]
+    one = resolve(f"ours={mafql_run}:centralized")
+    assert [(agent.name, agent.label, agent.execution) for agent in one] == [("ours", "ours", "centralized")]
+    assert [agent.name for agent in resolve(f"peer={ppo_run}")] == ["peer"]
+    for words, message in (
+        (f"ours={mafql_run},{mafql_run}", "is there twice"),
+        (f"ours={mafql_run},", "a path is missing"),
+        (f"our-s={mafql_run}", "letters, digits and _, not 'our-s'"),
+        (f"ours={mafql_run},{ppo_run}", "must be of one algorithm"),
+        ("ours=qp", "a dispatcher takes no name"),
+        ("qp:centralized", "a dispatcher takes no name, runs or suffix; write qp"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            resolve(words)
+
+
 def test_decentralized_actions_are_those_of_the_zones_modules(
     mafql_run: Path, env: ZonedGridEnv, observations: dict[str, np.ndarray]
 ) -> None:
@@ -134,7 +154,7 @@ def test_the_random_rule_repeats_an_episode_and_varies_between_them(env: ZonedGr
     [
         ("qp_zon", "no such checkpoint, run folder or export, and no such dispatcher; did you mean 'qp_zones'?"),
         ("nowhere/run", "nowhere/run: no such checkpoint, run folder or export"),
-        ("qp:centralized", "a dispatcher takes no suffix; write qp"),
+        ("qp:centralized", "a dispatcher takes no name, runs or suffix; write qp"),
     ],
 )
 def test_unknown_words_are_refused(word: str, message: str) -> None:

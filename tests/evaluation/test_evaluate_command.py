@@ -50,6 +50,7 @@ def test_a_checkpoint_s_results_come_with_figures(
     result = run(mafql_run.name, "qp_zones", "--episodes", 1, "--workers", 0, "--flow-steps", 2, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "comparison.png",
         "episode.png",
         "learning_curves.png",
         "results.json",
@@ -58,7 +59,7 @@ def test_a_checkpoint_s_results_come_with_figures(
     assert (tmp_path / "results.md").read_text().count("\n| ") == 4
     summary = json.loads((tmp_path / "results.json").read_text())
     learned = summary["agents"]["mafql_centralized"]
-    assert learned["checkpoint"] == f"{mafql_run.name}/trial/checkpoint_000000"
+    assert learned["checkpoints"] == [f"{mafql_run.name}/trial/checkpoint_000000"]
     assert learned["flow_steps"] == 2
     for name in ("episode.png", "learning_curves.png"):
         assert imread(tmp_path / name)[..., :3].std() > 0.05  # something is drawn

@@ -1,0 +1,109 @@
+"""MAFQL with another policy in place of the flow: a Gaussian (multi-agent CQL) and a diffusion.
+
+Critic, conservatism, data, schedules and the networks' layers are MAFQL's. A policy is fitted to recorded actions by
+its own likelihood (`bc_coeff`); there is no teacher to distil, so flow matching and distillation are off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from rllib_mafql.algorithm import MAFQL
+from rllib_mafql.baselines.fields import DiffusionField, GaussianField
+from rllib_mafql.config import MAFQLConfig
+from rllib_mafql.learner import MAFQLLearner
+from rllib_mafql.modules import FlowPolicy
+from rllib_mafql.objectives import Noise, Objectives
+
+
+class GaussianPolicy(FlowPolicy):
+    """An agent's Gaussian policy; `flow_steps` has no meaning."""
+
+    field_class = GaussianField
+
+
+class DiffusionPolicy(FlowPolicy):
+    """An agent's diffusion policy, which takes its own number of steps; `flow_steps` has no meaning."""
+
+    field_class = DiffusionField
+
+
+class LikelihoodObjectives(Objectives):
+    """Cloning by the likelihood of policies that have one, or a bound of it, instead of the distance to actions."""
+
+    def _bc_terms(self, o: Tensor, a: Tensor, mu: Tensor, noise: Noise, weight: Tensor) -> dict[str, Tensor]:
+        result = {}
+        parts = zip(self.students, self.obs_slices, self.action_slices, strict=True)
+        for i, (student, own, act) in enumerate(parts):
+            fitted: Any = student
+            embedding = student.encode_standardised(o[:, own])
+            z = noise.flow_z[:, act]
+            result[f"bc_loss/{i}"] = fitted.cloning_loss(embedding, a[:, act], z, noise.flow_t, weight)
+        return result
+
+
+class LikelihoodLearner(MAFQLLearner):
+    """MAFQL's learner for these policies."""
+
+    def build_objectives(self) -> Objectives:
+        """Objectives that fit policies by their likelihood."""
+        return LikelihoodObjectives(
+            self._critic.q,
+            self._critic.target_q,
+            self._teacher.field,
+            [student.field for student in self._students],
+            self.config,
+        )
+
+
+class _LikelihoodConfig(MAFQLConfig):
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class)
+        self.flow_matching_coeff = 0.0
+        self.distillation_coeff = 0.0
+
+    def get_default_learner_class(self) -> type[MAFQLLearner]:
+        """The one for likelihoods."""
+        return LikelihoodLearner
+
+
+class GaussianQLConfig(_LikelihoodConfig):
+    """Configuration of GaussianQL: MAFQLConfig's settings."""
+
+    policy_class = GaussianPolicy
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or GaussianQL)
+
+
+class DiffusionQLConfig(_LikelihoodConfig):
+    """Configuration of DiffusionQL: MAFQLConfig's settings."""
+
+    policy_class = DiffusionPolicy
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or DiffusionQL)
+
+
+class GaussianQL(MAFQL):
+    """Gaussian zone policies with MAFQL's critic: multi-agent CQL (arXiv 2006.04779, 2309.12696)."""
+
+    centralized_execution = False
+
+    @classmethod
+    def get_default_config(cls) -> MAFQLConfig:
+        """The defaults."""
+        return GaussianQLConfig()
+
+
+class DiffusionQL(MAFQL):
+    """Diffusion zone policies with MAFQL's critic, as Diffusion-QL has them for one agent (arXiv 2208.06193)."""
+
+    centralized_execution = False
+
+    @classmethod
+    def get_default_config(cls) -> MAFQLConfig:
+        """The defaults."""
+        return DiffusionQLConfig()

@@ -1,0 +1,17 @@
+"""What the tests of the algorithm share."""
+
+import pytest
+import ray
+from ray import tune
+
+from tests.rllib_mafql.toy_env import EchoEnv
+
+
+@pytest.fixture(scope="module")
+def ray_instance():
+    """A Ray for one module, with the environment "echo"."""
+    ray.shutdown()  # another module's, which may have fewer CPUs
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+    tune.register_env("echo", EchoEnv)
+    yield
+    ray.shutdown()

@@ -1,0 +1,103 @@
+"""Baselines in MAFQL's learner: they learn, are saved and loaded, and differ from MAFQL in what they should."""
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+
+from rllib_mafql.baselines.independent import IndependentFQL, IndependentFQLConfig
+from rllib_mafql.baselines.policies import DiffusionQL, DiffusionQLConfig, GaussianQL, GaussianQLConfig
+from rllib_mafql.evaluation.checkpoint import load_module
+from rllib_mafql.modules import CRITIC, TEACHER
+from tests.rllib_mafql.toy_env import STEPS, echo_config
+
+BASELINES = {GaussianQL: GaussianQLConfig, DiffusionQL: DiffusionQLConfig, IndependentFQL: IndependentFQLConfig}
+
+
+def config(algorithm, **training):
+    """The toy's settings in a baseline's configuration."""
+    toy = echo_config(warm_start_steps=1000, **training)
+    made = BASELINES[algorithm]()
+    for name, value in toy.to_dict().items():
+        if name in ("env", "num_envs_per_env_runner", "num_env_runners", "seed") or name.startswith("evaluation_"):
+            setattr(made, name, value)
+    settings = ("actor_hidden", "teacher_hidden", "critic_hidden", "train_batch_size_per_learner", "average_tau")
+    game = ("num_updates", "gamma", "n_step", "reward_bounds", "warm_start_steps")
+    return made.training(**{name: getattr(toy, name) for name in (*settings, *game)}, **training)
+
+
+@pytest.mark.parametrize("algorithm", BASELINES)
+def test_they_learn_from_random_play_what_to_do(algorithm, tmp_path, ray_instance):
+    small = {"distillation_coeff": 0.1} if algorithm is IndependentFQL else {"bc_coeff": 0.01}
+    iterations, updates = 45, 50
+    made = config(algorithm, conservative_coeff=0.01, **small).training(num_updates=updates).build_algo()
+    try:
+        for _ in range(iterations):
+            result = made.train()
+        learned = made.evaluate()["env_runners"]
+        metrics = result["learners"]
+        assert np.isfinite([metrics[CRITIC]["td_loss"], metrics[CRITIC]["conservative_loss"]]).all()
+        assert ("flow_matching_loss" in metrics.get(TEACHER, {})) == (algorithm is IndependentFQL)
+        assert learned["episode_return_mean"] > 0.85 * STEPS
+        path = made.save_to_path(str(tmp_path / "checkpoint"))
+    finally:
+        made.stop()
+    restored = Algorithm.from_checkpoint(path)
+    try:
+        assert type(restored) is algorithm
+        again = restored.evaluate()["env_runners"]["episode_return_mean"]
+    finally:
+        restored.stop()
+    assert again > 0.7 * STEPS
+
+
+def test_an_independent_agent_learns_from_its_own_part_alone(ray_instance):
+    made = config(IndependentFQL).build_algo()
+    try:
+        made.train()
+        learner = made.learner_group._learner
+        objectives = learner.objectives
+        joint = {
+            "obs": torch.randn(8, 7),
+            "next_obs": torch.randn(8, 7),
+            "actions": torch.rand(8, 4) * 2 - 1,
+            "rewards": torch.rand(8),
+            "discounts": torch.full((8,), 0.5),
+            "behavior": torch.ones(8),
+            "returns": torch.rand(8),
+        }
+        sizes = [(d, m) for _, d, m in learner._critic.model_config["agents"]]
+        assert [sum(column) for column in zip(*sizes, strict=True)] == [7, 4]
+        noise = objectives.draw(joint)
+        active = frozenset({"td_coeff", "flow_matching_coeff", "distillation_coeff", "q_coeff"})
+        terms = objectives.terms(joint, noise, active)
+        first = sizes[0]
+        changed = {k: v.clone() for k, v in joint.items()}
+        changed["obs"][:, first[0] :] += 1.0
+        changed["actions"][:, first[1] :] *= -1.0
+        other = objectives.terms(changed, noise, active)
+        assert terms["distillation_loss/0"] == other["distillation_loss/0"]
+        assert terms["distillation_loss/1"] != other["distillation_loss/1"]
+        own = objectives.parts[0].terms(objectives._split(joint)[0], noise[0], active)
+        own_later = objectives.parts[0].terms(objectives._split(changed)[0], noise[0], active)
+        assert all(torch.equal(own[name], own_later[name]) for name in own)
+        assert terms["td_loss"] != other["td_loss"]  # the mean over agents
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("algorithm", [GaussianQL, DiffusionQL])
+def test_a_module_acts_from_its_checkpoint(algorithm, tmp_path, ray_instance):
+    made = config(algorithm).build_algo()
+    try:
+        path = made.save_to_path(str(tmp_path / "checkpoint"))
+        expected = made.learner_group.get_state()["learner"]["rl_module"]["left"]
+    finally:
+        made.stop()
+    from pathlib import Path
+
+    module = load_module(Path(path), "left")
+    assert type(module) is BASELINES[algorithm].policy_class
+    assert np.array_equal(module.state_dict()["field.obs_in.weight"], expected["field.obs_in.weight"])
+    o = torch.zeros(3, module.observation_space.shape[0])
+    assert module.forward_inference({"obs": o})["actions"].shape == (3, module.action_space.shape[0])
