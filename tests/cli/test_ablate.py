@@ -64,7 +64,11 @@ def test_every_variant_is_a_valid_setting_of_the_algorithm():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--only", "no_bcc"], "the nearest valid one is 'no_bc'"), (["--config", "{grid: 3}"], "grid"), (["--seeds", 0], "--seeds")],
+    [
+        (["--only", "no_bcc"], "the nearest valid one is 'no_bc'"),
+        (["--config", "{grid: 3}"], "grid"),
+        (["--seeds", 0], "--seeds"),
+    ],
 )
 def test_bad_input_is_named(words, message, tmp_path):
     result = ablate("--out", tmp_path, *words)

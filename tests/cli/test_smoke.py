@@ -30,7 +30,11 @@ def test_train_evaluate_compare(rllib: Callable[..., Result], tmp_path: Path) ->
     agents = json.loads((tmp_path / "report" / "results.json").read_text())["agents"]
     assert set(agents) == {"mafql_decentralized", "mafql_centralized", "do_nothing", "qp_zones"}
     assert all(agent["illegal_actions"] == 0.0 for row in agents.values() for agent in row["episodes"])
-    assert {path.name for path in (tmp_path / "report").glob("*.png")} == {"learning_curves.png", "episode.png"}
+    assert {path.name for path in (tmp_path / "report").glob("*.png")} == {
+        "comparison.png",
+        "learning_curves.png",
+        "episode.png",
+    }
 
     other_grid = rllib("evaluate", "runs/case14_mafql_smoke", "--config", "{env_config: {grid: l2rpn_case14_sandbox}}")
     assert other_grid.exit_code == 2
