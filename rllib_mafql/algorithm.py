@@ -84,7 +84,8 @@ class MAFQL(Algorithm):
             super().setup(config)
         except IndexError:  # RLlib's, which only logs why no runner could be built
             if self.config.num_env_runners > 0:
-                ray.get(ray.remote(_build_on_worker).remote(self.config))
+                # without a CPU, of which the runners' placement group may have none left
+                ray.get(ray.remote(num_cpus=0)(_build_on_worker).remote(self.config))
             raise
         #: The environment's own account of itself.
         self.fingerprint: dict[str, Any] | None = next(iter(self._ask_runners(_fingerprint)), None)

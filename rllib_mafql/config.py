@@ -45,6 +45,7 @@ class MAFQLConfig(AlgorithmConfig):
     #: The agents' policies; the teacher is a FlowPolicy always.
     policy_class: type[FlowPolicy] = FlowPolicy
 
+    algo_class: Any
     env_runner_cls: Any
     merge_env_runner_states: Any
     grad_clip: Any

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rllib_mafql.minibatches import on_device, sliced
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
-from rllib_mafql.networks import MIN_ACTION_STD
+from rllib_mafql.networks import MIN_ACTION_STD, VelocityField
 from rllib_mafql.objectives import COEFFICIENTS, Objectives
 from rllib_mafql.optimizers import MovingAverage, fused_adam, step_clipped
 from rllib_mafql.replay import Statistics
@@ -32,6 +32,9 @@ class MAFQLLearner(TorchLearner):
     The batch lies under the module id "critic": obs (B, sum d_i), actions (B, sum m_i), rewards (B,), discounts (B,),
     next_obs (B, sum d_i), behavior (B,) and returns (B,), see :mod:`rllib_mafql.replay`.
     """
+
+    #: The terms that are minimised.
+    objectives_class: type[Objectives] = Objectives
 
     # RLlib declares these for every framework, or Optional.
     config: Any
@@ -77,14 +80,15 @@ class MAFQLLearner(TorchLearner):
         self._updates = 0
 
     def build_objectives(self) -> Objectives:
-        """The objectives of this learner's modules; for learners of other policies to override."""
-        return Objectives(
+        """The objectives of this learner's modules."""
+        flows = all(student.field_class is VelocityField for student in self._students)
+        return self.objectives_class(
             self._critic.q,
             self._critic.target_q,
             self._teacher.field,
             [student.field for student in self._students],
             self.config,
-            stacked=self._device.type != "cpu",
+            stacked=flows and self._device.type != "cpu",
         )
 
     def fit_normalizers(self, statistics: Statistics) -> None:

@@ -138,18 +138,9 @@ class Objectives:
 
     def weigh(self, terms: dict[str, Tensor], c: dict[str, float]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The losses of the critics, of the teacher and of each student, by the coefficients c."""
-        zero = self.q.normalizer.mean.new_zeros(())
-        t = defaultdict(lambda: zero, terms)
-        critic = c["td_coeff"] * t["td_loss"] + c["conservative_coeff"] * t["conservative_loss"]
-        teacher = c["flow_matching_coeff"] * t["flow_matching_loss"]
-        size, agents = self.teacher.action_size, len(self.students)
-        students = [
-            c["q_coeff"] / agents * t["q_loss"]
-            + c["bc_coeff"] * student.action_size / size * t[f"bc_loss/{i}"]
-            + c["distillation_coeff"] * student.action_size / size * t[f"distillation_loss/{i}"]
-            for i, student in enumerate(self.students)
-        ]
-        return critic, teacher, students
+        return weighed(
+            terms, c, [student.action_size for student in self.students], self.q.normalizer.mean.new_zeros(())
+        )
 
     def standardise(self, o: Tensor, noise: Tensor | None) -> Tensor:
         """Observations (B, d), standardised, and with noise: wide networks learn few days by heart otherwise."""
@@ -227,6 +218,29 @@ class Objectives:
     def _action_scale(self) -> Tensor:
         """One scale for all components: those that the data move more count for more."""
         return self.teacher.action_normalizer.scale.square().mean().sqrt()
+
+
+def weighed(
+    terms: dict[str, Tensor], c: dict[str, float], sizes: Sequence[int], zero: Tensor
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The losses of the critics, of the teacher and of each student.
+
+    Args:
+        terms: of `Objectives.terms`, for students with actions of these sizes.
+        c: coefficient of each of COEFFICIENTS.
+        sizes: m_i.
+        zero: of a term that is missing.
+    """
+    t = defaultdict(lambda: zero, terms)
+    critic = c["td_coeff"] * t["td_loss"] + c["conservative_coeff"] * t["conservative_loss"]
+    teacher = c["flow_matching_coeff"] * t["flow_matching_loss"]
+    students = [
+        c["q_coeff"] / len(sizes) * t["q_loss"]
+        + c["bc_coeff"] * size / sum(sizes) * t[f"bc_loss/{i}"]
+        + c["distillation_coeff"] * size / sum(sizes) * t[f"distillation_loss/{i}"]
+        for i, size in enumerate(sizes)
+    ]
+    return critic, teacher, students
 
 
 def _without_gradients(q: CriticEnsemble) -> CriticEnsemble:

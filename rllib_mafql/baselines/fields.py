@@ -7,7 +7,6 @@ Letters as in :mod:`rllib_mafql.networks`. Both stand in for a VelocityField: `f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -93,10 +92,3 @@ def _signal(t: float) -> float:
 def _signals(t: Tensor) -> Tensor:
     low, high = _BETA
     return torch.exp(-low * t - 0.5 * (high - low) * t.square())
-
-
-FIELDS: dict[str, Callable[..., VelocityField]] = {
-    "flow": VelocityField,
-    "gaussian": GaussianField,
-    "diffusion": DiffusionField,
-}

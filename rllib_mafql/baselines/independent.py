@@ -19,7 +19,7 @@ from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
 from rllib_mafql.networks import CriticEnsemble, VelocityField, slices_of
-from rllib_mafql.objectives import Noise, Objectives
+from rllib_mafql.objectives import Noise, Objectives, weighed
 
 #: Columns of a batch that hold all agents' observations side by side.
 _OBSERVATIONS = ("obs", "next_obs")
@@ -122,18 +122,7 @@ class IndependentObjectives:
 
     def weigh(self, terms: dict[str, Tensor], c: dict[str, float]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The losses of the critics, of the flows and of each student, by the coefficients c."""
-        zero = next(iter(terms.values())).new_zeros(())
-        t = defaultdict(lambda: zero, terms)
-        critic = c["td_coeff"] * t["td_loss"] + c["conservative_coeff"] * t["conservative_loss"]
-        teacher = c["flow_matching_coeff"] * t["flow_matching_loss"]
-        agents, size = len(self.parts), sum(self._action_sizes)
-        students = [
-            c["q_coeff"] / agents * t["q_loss"]
-            + c["bc_coeff"] * own / size * t[f"bc_loss/{i}"]
-            + c["distillation_coeff"] * own / size * t[f"distillation_loss/{i}"]
-            for i, own in enumerate(self._action_sizes)
-        ]
-        return critic, teacher, students
+        return weighed(terms, c, self._action_sizes, self.parts[0].q.normalizer.mean.new_zeros(()))
 
     def _split(self, b: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         parts = []

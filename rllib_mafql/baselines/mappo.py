@@ -25,7 +25,11 @@ JOINT_OBS = "joint_obs"
 
 
 class AddJointObservations(ConnectorV2):
-    """Adds to every agent's batch what all agents observed; ValueError if one of them was not there all the time."""
+    """Adds to every agent's batch what all agents observed.
+
+    Raises:
+        ValueError: an agent was not there all the time, or agents share a policy.
+    """
 
     def __call__(self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any) -> Any:
         """As the learner calls it, before the episodes become columns."""
@@ -37,6 +41,8 @@ class AddJointObservations(ConnectorV2):
             steps = slice(0, next(iter(lengths.values())))
             joint = np.concatenate([agents[agent].get_observations(steps) for agent in sorted(agents)], -1)
             for own in agents.values():
+                if joint.shape[1] != rl_module[own.module_id].model_config["joint_obs_size"]:
+                    raise ValueError("MAPPO needs a policy for each agent: list them all in `policies`")
                 self.add_n_batch_items(batch, JOINT_OBS, joint, len(joint), own)
         return batch
 

@@ -47,15 +47,7 @@ class LikelihoodObjectives(Objectives):
 class LikelihoodLearner(MAFQLLearner):
     """MAFQL's learner for these policies."""
 
-    def build_objectives(self) -> Objectives:
-        """Objectives that fit policies by their likelihood."""
-        return LikelihoodObjectives(
-            self._critic.q,
-            self._critic.target_q,
-            self._teacher.field,
-            [student.field for student in self._students],
-            self.config,
-        )
+    objectives_class = LikelihoodObjectives
 
 
 class _LikelihoodConfig(MAFQLConfig):
@@ -63,6 +55,16 @@ class _LikelihoodConfig(MAFQLConfig):
         super().__init__(algo_class=algo_class)
         self.flow_matching_coeff = 0.0
         self.distillation_coeff = 0.0
+
+    def validate(self) -> None:
+        """As MAFQLConfig; there is no teacher."""
+        super().validate()
+        for name in ("flow_matching_coeff", "distillation_coeff"):
+            if getattr(self, name) != 0.0:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be 0, got {getattr(self, name)!r}: no flow is learned here "
+                    "that could be distilled; bc_coeff fits the policies to recorded actions"
+                )
 
     def get_default_learner_class(self) -> type[MAFQLLearner]:
         """The one for likelihoods."""

@@ -48,7 +48,7 @@ def measure_checkpoints(
         .debugging(seed=0)
     )
     storage = StorageContext(str(folder), "bench", trial_dir_name="trial")
-    algorithm = config.algo_class(config=config, storage=storage)  # type: ignore[misc]
+    algorithm = config.algo_class(config=config, storage=storage)
     try:
         algorithm.train()
         _fill(algorithm, rows, on_rows)

@@ -24,6 +24,13 @@ from rllib_mafql.evaluation.results import title
 from rllib_mafql.evaluation.settings import merge, shared_config
 
 
+def _list(wanted: bool) -> None:
+    if wanted:
+        for name, ablation in ABLATIONS.items():
+            typer.echo(f"{name:20} {ablation.label}")
+        raise typer.Exit()
+
+
 def ablate(
     file: Annotated[Path, typer.Argument(help="YAML of one MAFQL experiment, as for `rllib train file`.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Runs, results.json, results.md and figures go there.")],
@@ -38,17 +45,16 @@ def ablate(
     stop: Annotated[str | None, typer.Option(metavar="MAPPING", help="When to stop training instead.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray workers that play; 0: play in this process.")] = 2,
     ray_address: Annotated[str | None, typer.Option(help="Use this Ray cluster.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Tell the variants, and stop.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list, help="Tell the variants, and stop.")
+    ] = False,
 ) -> None:
     """Train an experiment with one thing changed at a time, evaluate all variants on the same held-out episodes.
 
-    Runs that are finished are kept: the same command again goes on where it was interrupted.
+    Runs that are finished are kept: the same command again goes on where it was interrupted, and refuses runs of other
+    settings.
     """
     with reported():
-        if listed:
-            for name, ablation in ABLATIONS.items():
-                tell(f"{name:20} {ablation.label}")
-            return
         chosen = _chosen(only)
         options = TrainOptions(stop=stop, ray_address=ray_address)
         overrides = {} if config is None else read_overrides(config)
@@ -81,7 +87,8 @@ def _check_evaluation(base: Experiment, overrides: dict[str, Any], folders: bool
     from grid2op_zones.preflight import check_on_grid
 
     trained = base.config()
-    env_config = merge(trained.get("env_config", {}), trained.get("evaluation_config", {}).get("env_config", {}))
+    evaluated = (trained.get("evaluation_config") or {}).get("env_config") or {}
+    env_config = merge(trained.get("env_config") or {}, evaluated)
     try:
         check_on_grid(shared_config({"": env_config}, None, overrides)[0], folders=folders)
     except ValueError as error:
@@ -123,13 +130,31 @@ def _train(experiment: Experiment, options: TrainOptions) -> None:
     from rllib_mafql.cli.training import train_all
 
     folder = Path(str(experiment.storage_path)) / experiment.name
+    begun = bool(list(folder.glob("experiment_state-*.json")))
+    _check_settings(experiment, folder / "settings.json", begun)
     results = [path.read_text().splitlines() for path in folder.glob("*/result.json")]
     if any(lines and json.loads(lines[-1]).get("done") for lines in results):
         tell(f"{experiment.name} is trained")
         return
-    code = train_all([experiment], replace(options, resume=bool(list(folder.glob("experiment_state-*.json")))))
+    code = train_all([experiment], replace(options, resume=begun))
     if code != FINISHED:
         raise typer.Exit(code)
+
+
+def _check_settings(experiment: Experiment, file: Path, begun: bool) -> None:
+    """Writes down what is trained; InputError if what was begun there is something else."""
+    wanted = {"run": str(experiment.run), "stop": experiment.stop, "config": experiment.config()}
+    wanted = json.loads(json.dumps(wanted, default=str))
+    if begun and file.is_file():
+        found = json.loads(file.read_text())
+        if found != wanted:
+            keys = sorted({*found["config"], *wanted["config"]})
+            differ = [key for key in keys if found["config"].get(key) != wanted["config"].get(key)]
+            what = f"config.{differ[0]}" if differ else "run or stop"
+            raise InputError(f"{file.parent}: was trained with another {what}; give another --out, or remove it")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(wanted, indent=1))
 
 
 def _agents(name: str, ablation: Ablation, runs: list[Experiment], overrides: dict[str, Any]) -> list[AgentSpec]:

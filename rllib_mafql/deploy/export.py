@@ -79,7 +79,9 @@ def export_checkpoint(
     info = read_checkpoint(checkpoint)
     if not info.is_mafql:
         raise ValueError(f"{checkpoint} is of {info.algorithm}: only MAFQL's policies are exported")
-    if centralized and TEACHER not in info.module_ids:
+    if not info.flows:
+        raise ValueError(f"{checkpoint} is of {info.algorithm}: only flow policies are exported")
+    if centralized and not info.centralized:
         raise ValueError(f"{checkpoint} has no centralised policy, only {', '.join(info.module_ids)}")
     config = check_env_config(info.env_config)
     # only the grid and its references matter here, not what is played, and these are of the first series: grids that

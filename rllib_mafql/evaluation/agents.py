@@ -133,7 +133,7 @@ def resolve_agents(
             raise ValueError(f"{word.text}: the runs of one agent must be of one algorithm")
         found.extend((word, execution) for execution in offered[0])
     shared, notes = shared_config({word: info.env_config for word, info in infos.items()}, grid, overrides)
-    trained = [info for info in infos.values() if isinstance(info, CheckpointInfo) and info.is_mafql]
+    trained = [info for info in infos.values() if isinstance(info, CheckpointInfo) and info.flows]
     if flow_steps is not None and not trained:
         raise ValueError("flow_steps: none of the agents is a MAFQL checkpoint")
 

@@ -31,6 +31,7 @@ class CheckpointInfo:
         path: the checkpoint's folder.
         algorithm: the Algorithm class's name, such as "MAFQL" or "PPO".
         is_mafql: whether that is MAFQL or built on it: a policy per agent.
+        flows: whether its policies are flows, of a number of steps that can be chosen.
         centralized: whether there is a teacher too, that sees what all of them see and can act for all.
         env_config: the environment's configuration in training, with what `evaluation_config` changes in it.
         module_ids: ids of the modules that were saved, sorted.
@@ -40,6 +41,7 @@ class CheckpointInfo:
     path: Path
     algorithm: str
     is_mafql: bool
+    flows: bool
     centralized: bool
     env_config: dict[str, Any]
     module_ids: tuple[str, ...]
@@ -57,6 +59,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
             pass through them), or trained on another environment than `grid2op_zones`.
     """
     import rllib_mafql
+    from rllib_mafql.modules import FlowPolicy
 
     rllib_mafql.register()
     info_file = path / SETTINGS
@@ -86,6 +89,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         path=path,
         algorithm=algorithm.__name__,
         is_mafql=is_mafql,
+        flows=is_mafql and algorithm.get_default_config().policy_class is FlowPolicy,
         centralized=is_mafql and TEACHER in module_ids and algorithm.centralized_execution,
         env_config=merge(config["env_config"] or {}, evaluation_config.get("env_config") or {}),
         module_ids=module_ids,

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -206,7 +207,8 @@ def _draw_curves(agents: Sequence[AgentSpec], summary: dict[str, Any], out: Path
         for entry in summary["agents"].values()
         if entry["kind"] == "rule"
     }
-    runs = {agent.checkpoint: agent for agent in agents if agent.checkpoint is not None}
+    count = Counter(agent.name for agent in agents)
+    runs = {agent.checkpoint: agent for agent in agents if agent.checkpoint is not None and agent.run == 0}
     for number, (checkpoint, agent) in enumerate(runs.items(), start=1):
         trial = trial_folder(checkpoint)
         if trial is None:
@@ -214,6 +216,8 @@ def _draw_curves(agents: Sequence[AgentSpec], summary: dict[str, Any], out: Path
             continue
         path = out / ("learning_curves.png" if number == 1 else f"learning_curves_{number}.png")
         title = f"{agent.algorithm} on {agent.env_config['grid']}"
+        if count[agent.name] > 1:
+            title += f", the first of {count[agent.name]} runs of {agent.label}"
         learning_curves(read_progress(trial), path, title=title, references=references)
         tell(f"wrote {path}")
 
@@ -245,14 +249,17 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
 
 
 def _commit() -> str | None:
-    """Of the checkout that this package runs from; None if it is installed otherwise."""
-    folder = Path(__file__).parent
-    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Of the checkout that this file is tracked in; None if there is none."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        found = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
 
 
 def _write(path: Path, text: str) -> None:

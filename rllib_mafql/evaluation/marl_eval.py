@@ -10,7 +10,8 @@ from typing import Any
 def marl_eval(summary: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Environment -> task -> algorithm -> run -> step -> metric -> values, one for each episode.
 
-    Every run has one step, its last: evaluation is of trained agents; `absolute_metrics` are the same values.
+    Every run has one step, since evaluation is of trained agents, and `absolute_metrics` are the same values; its
+    `step_count` is 0, as results do not know for how long agents were trained.
 
     Args:
         summary: see `rllib_mafql.evaluation.results`.

@@ -39,6 +39,9 @@ def test_variants_are_trained_once_and_evaluated_together(small_ray, tmp_path):
     assert again.exit_code == 0, again.output
     assert "mafql_seed0 is trained" in again.output and "iter" not in again.output
 
+    other = ablate(*words, "--stop", "{num_learner_updates: 75}")
+    assert other.exit_code == 2 and "mafql_seed0: was trained with another run or stop" in other.output
+
 
 def test_what_was_found_is_told_beside_what_was_expected():
     def agent(difference):
@@ -51,6 +54,12 @@ def test_what_was_found_is_told_beside_what_was_expected():
     found = {row.name: (row.expected, row.found) for row in rows({"agents": agents})}
     assert found == {"no_bc": ("lower", "lower"), "no_q": ("lower", "higher"), "no_flow": ("lower", "same")}
     assert "| it | 75% | 0.780 | -0.020 [-0.030, -0.010] | lower | lower |" in markdown({"agents": agents})
+
+
+def test_variants_are_listed_without_a_file():
+    result = CliRunner().invoke(app, ["ablate", "--list"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()] == list(ABLATIONS)
 
 
 def test_every_variant_is_a_valid_setting_of_the_algorithm():

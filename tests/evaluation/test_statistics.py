@@ -78,6 +78,12 @@ def test_rliable_agrees_where_every_episode_is_independent() -> None:
     for own, point, low, high in zip((mean, middle), points["one"], *ends["one"], strict=True):
         assert own.mean == pytest.approx(point)
         assert (own.low, own.high) == pytest.approx((low, high), abs=0.03)
+    # where a run does better or worse in all its episodes, rliable takes its luck to differ from episode to episode
+    runs = np.random.default_rng(7).normal(size=(5, 1)) + np.zeros((5, 40))
+    (own,), _ = run_intervals(runs[..., None])
+    state = np.random.RandomState(0)
+    _, ends = get_interval_estimates({"five": runs}, both, reps=1000, task_bootstrap=True, random_state=state)
+    assert own.high - own.low > 2 * (ends["five"][1, 0] - ends["five"][0, 0])
     rng = np.random.default_rng(6)
     values, other = rng.random((3, 8)), rng.random((2, 8))
     assert compare(values, other).probability.mean == pytest.approx(metrics.probability_of_improvement(values, other))

@@ -1,5 +1,7 @@
 """Baselines in MAFQL's learner: they learn, are saved and loaded, and differ from MAFQL in what they should."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_mafql.baselines.independent import IndependentFQL, IndependentFQLConfig
 from rllib_mafql.baselines.policies import DiffusionQL, DiffusionQLConfig, GaussianQL, GaussianQLConfig
-from rllib_mafql.evaluation.checkpoint import load_module
+from rllib_mafql.deploy.export import export_checkpoint
+from rllib_mafql.evaluation.checkpoint import load_module, read_checkpoint
 from rllib_mafql.modules import CRITIC, TEACHER
 from tests.rllib_mafql.toy_env import STEPS, echo_config
 
@@ -94,10 +97,37 @@ def test_a_module_acts_from_its_checkpoint(algorithm, tmp_path, ray_instance):
         expected = made.learner_group.get_state()["learner"]["rl_module"]["left"]
     finally:
         made.stop()
-    from pathlib import Path
-
     module = load_module(Path(path), "left")
     assert type(module) is BASELINES[algorithm].policy_class
     assert np.array_equal(module.state_dict()["field.obs_in.weight"], expected["field.obs_in.weight"])
     o = torch.zeros(3, module.observation_space.shape[0])
     assert module.forward_inference({"obs": o})["actions"].shape == (3, module.action_space.shape[0])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "message"),
+    [
+        (GaussianQL, {"distillation_coeff": 0.5}, "GaussianQLConfig: distillation_coeff must be 0, got 0.5"),
+        (DiffusionQL, {"flow_matching_coeff": 1.0}, "DiffusionQLConfig: flow_matching_coeff must be 0"),
+        (DiffusionQL, {"execution": "centralized"}, "decentralized: DiffusionQL has no centralised policy"),
+        (IndependentFQL, {"execution": "centralized"}, "decentralized: IndependentFQL has no centralised policy"),
+    ],
+)
+def test_what_there_is_no_teacher_for_is_refused(algorithm, settings, message):
+    with pytest.raises(ValueError, match=message):
+        BASELINES[algorithm]().environment("echo").training(**settings).validate()
+
+
+def test_a_checkpoint_says_what_its_policies_are(tmp_path, ray_instance):
+    for algorithm, flows in ((GaussianQL, False), (IndependentFQL, True)):
+        made = BASELINES[algorithm]().environment("grid2op_zones", env_config={"grid": "educ_case14_storage"})
+        made = made.env_runners(num_env_runners=0).build_algo()
+        try:
+            path = Path(made.save_to_path(str(tmp_path / algorithm.__name__)))
+        finally:
+            made.stop()
+        info = read_checkpoint(path)
+        assert (info.is_mafql, info.flows, info.centralized) == (True, flows, False)
+        if not flows:
+            with pytest.raises(ValueError, match="is of GaussianQL: only flow policies are exported"):
+                export_checkpoint(path, tmp_path / "exported")

@@ -1,10 +1,32 @@
 """MAPPO: its critic sees all, its policies their own part, and it learns."""
 
 import numpy as np
+import pytest
 import torch
+from ray import tune
 
 from rllib_mafql.baselines.mappo import JOINT_OBS, MAPPOConfig
-from tests.rllib_mafql.toy_env import STEPS
+from tests.rllib_mafql.toy_env import STEPS, EchoEnv
+
+
+class Twins(EchoEnv):
+    """Both agents see as much, so that they can share a policy."""
+
+    def __init__(self):
+        super().__init__()
+        spaces = dict.fromkeys(self.possible_agents, self.observation_spaces["left"])
+        self.observation_spaces = spaces
+
+    def _cut(self, obs):
+        return {agent: values[: self.observation_spaces["left"].shape[0]] for agent, values in obs.items()}
+
+    def reset(self, **kwargs):
+        obs, infos = super().reset(**kwargs)
+        return self._cut(obs), infos
+
+    def step(self, actions):
+        obs, *rest = super().step(actions)
+        return self._cut(obs), *rest
 
 
 def config():
@@ -57,5 +79,17 @@ def test_values_follow_from_all_observations_and_actions_from_an_agent_s_own(ray
         left = seen[0].shape[1]
         assert np.allclose(together[: len(seen[0]) - 1], np.concatenate([s[: len(seen[0]) - 1] for s in seen], 1))
         assert np.allclose(columns["left"]["obs"].numpy(), together[:, :left])
+    finally:
+        algorithm.stop()
+
+
+def test_agents_that_share_a_policy_are_refused(ray_instance):
+    shared = config().multi_agent(policies={"left"}, policy_mapping_fn=lambda agent, *args, **kwargs: "left")
+    shared.environment(env="twins")
+    tune.register_env("twins", lambda config: Twins())
+    algorithm = shared.build_algo()
+    try:
+        with pytest.raises(ValueError, match="MAPPO needs a policy for each agent"):
+            algorithm.train()
     finally:
         algorithm.stop()
