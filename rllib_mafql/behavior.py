@@ -50,9 +50,15 @@ class Behaviors:
         policy.reset()
         return policy
 
-    def problem(self, env: Any) -> str | None:
+    def advisor(self, env: Any, name: str) -> Any:
+        """A policy that is asked and does not play, for the episode that `env` is in: without noise."""
+        policy = self._make(env, name, seed=0, noise=0.0)
+        policy.reset()
+        return policy
+
+    def problem(self, env: Any, advisor: str | None = None) -> str | None:
         """What is wrong with the names, if anything."""
-        for name in (*self._names, RANDOM):
+        for name in (*self._names, RANDOM, *([] if advisor is None else [advisor])):
             try:
                 self._make(env, name, seed=0)
             except ValueError as error:
@@ -62,9 +68,9 @@ class Behaviors:
     def _seeded(self, name: str, imitable: bool) -> Player:
         return Player(name, int(self._rng.integers(2**31)), imitable)
 
-    def _make(self, env: Any, name: str, seed: int) -> Any:
+    def _make(self, env: Any, name: str, seed: int, noise: float | None = None) -> Any:
         if hasattr(env, "behavior_policy"):
-            return env.behavior_policy(name, noise=self._noise, seed=seed)
+            return env.behavior_policy(name, noise=self._noise if noise is None else noise, seed=seed)
         if name == RANDOM:
             return _UniformPolicy(env, seed)
         raise ValueError(

@@ -54,6 +54,7 @@ class MAFQLConfig(AlgorithmConfig):
     offline_data_class: Any
     offline_cloned_policies: Sequence[str] | None
     projected_cloning_distance: float | None
+    advisor: str | None
     torch_num_threads: int | None
 
     def __init__(self, algo_class: type | None = None):
@@ -102,6 +103,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.behavior_fraction = 0.0     # share of later episodes still played by behaviour policies
         self.own_cloning_weight = 0.0  # weight in cloning of actions that no behaviour policy chose, 0 to 1
         self.projected_cloning_distance = None  # clone own actions as executed if a projection moved them so far
+        self.advisor = None              # behaviour policy whose actions are cloned where the learned policy plays
         self.takeover_fraction = 0.0     # share of episodes that a behaviour policy takes over midway
         self.takeover_horizon = 100      # the step of the take-over is drawn from 1 to this
 
@@ -172,6 +174,7 @@ class MAFQLConfig(AlgorithmConfig):
         behavior_fraction: float = _UNSET,
         own_cloning_weight: float = _UNSET,
         projected_cloning_distance: float | None = _UNSET,
+        advisor: str | None = _UNSET,
         takeover_fraction: float = _UNSET,
         takeover_horizon: int = _UNSET,
         calibrated: bool = _UNSET,

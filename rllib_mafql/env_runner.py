@@ -13,6 +13,7 @@ import math
 import random
 import warnings
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -99,7 +100,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         self.env = envs[0]
         self._boxes = checked_boxes(self.env)
         self._layout = Layout(self._boxes)
-        self._slots = [Slot(env, self._layout, self.config.projected_cloning_distance) for env in envs]
+        name = None if self.config.in_evaluation else self.config.advisor
+        advisor = None if name is None else partial(self._behaviors.advisor, name=name)
+        self._slots = [Slot(env, self._layout, self.config.projected_cloning_distance, advisor) for env in envs]
         sizes = [(agent, obs.shape[0], act.shape[0]) for agent, (obs, act) in self._boxes.items()]
         self._recording = Recording(self.config, self.worker_index or 0, sizes, self.fingerprint, self.metrics)
         return_free_memory()
@@ -267,9 +270,9 @@ class JointEnvRunner(EnvRunner, Checkpointable):
         slot.begin(arguments)
 
     def behavior_problem(self) -> str | None:
-        """What is wrong with the names in config.behavior_policies, if anything."""
+        """What is wrong with the names in config.behavior_policies and config.advisor, if anything."""
         self.env.reset()
-        return self._behaviors.problem(self.env)
+        return self._behaviors.problem(self.env, self.config.advisor)
 
     def _replace(self, slot: Slot, error: Exception) -> None:
         """After an environment failed: counts it and puts a new one in its place, or raises as configured."""

@@ -94,9 +94,9 @@ class Objectives:
         """Name -> scalar of every loss whose coefficient is in `active`, and of what else is logged, without gradient.
 
         b: obs (B, d), actions (B, m), rewards (B,), discounts (B,), next_obs (B, d), behavior (B,) and returns (B,),
-        see :mod:`rllib_mafql.replay`.
+        see :mod:`rllib_mafql.replay`; and advice (B, m) where the actions to clone are not those taken.
         """
-        a = b["actions"]
+        cloned = b.get("advice", b["actions"])
         result: dict[str, Tensor] = {}
         o = self.standardise(b["obs"], None if noise.obs is None else noise.obs[0])
         weights = None if self.stack is None else self.stack.weights()
@@ -125,13 +125,13 @@ class Objectives:
                 advantage = losses.advantage_weights(b["returns"], q_policy, self.config.advantage_temperature)
         weight = self._cloning_weight(b["behavior"], advantage)
         if "flow_matching_coeff" in active:
-            x = self.teacher.action_normalizer(a)
+            x = self.teacher.action_normalizer(cloned)
             v = self.teacher(teacher_embedding, losses.interpolate(x, noise.flow_z, noise.flow_t), noise.flow_t)
             result["flow_matching_loss"] = losses.flow_matching_loss(v, x, noise.flow_z, weight)
         if embedding is not None and "q_coeff" in active:
             result["q_loss"] = losses.q_loss(self._judge(embedding.detach(), mu).mean(0))
         if "bc_coeff" in active:
-            result |= self._bc_terms(o, a, mu, noise, weight)
+            result |= self._bc_terms(o, cloned, mu, noise, weight)
         if "distillation_coeff" in active and teacher is not None:
             result |= self._distillation_terms(mu, teacher)
         return result

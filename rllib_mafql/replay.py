@@ -13,6 +13,9 @@ import numpy as np
 # What the learner reads; obs and actions hold all agents side by side.
 COLUMNS = ("obs", "actions", "rewards", "discounts", "next_obs", "behavior", "returns")
 
+# Beside them, if any fragment came with advice: the actions to clone.
+ADVICE = "advice"
+
 
 class Fragment(NamedTuple):
     """Contiguous steps (T of them) of one environment within one episode."""
@@ -22,6 +25,7 @@ class Fragment(NamedTuple):
     rewards: np.ndarray  # (T,) float32 team rewards
     behavior: np.ndarray  # (T,) bool: a behaviour policy acted, so that the action is one to clone
     terminated: bool  # the episode terminated with the last step
+    advice: np.ndarray | None = None  # (T, sum m_i) float32 actions to clone; None: those taken
 
     @property
     def steps(self) -> int:
@@ -138,6 +142,10 @@ class JointReplay:
         self._write("discounts", found.discounts[-kept:])
         self._write("returns", found.to_go[-kept:])
         self._write("behavior", fragment.behavior[-kept:])
+        if fragment.advice is not None and ADVICE not in self._columns:
+            self._columns[ADVICE] = self._columns["actions"].copy()
+        if ADVICE in self._columns:
+            self._write(ADVICE, (fragment.actions if fragment.advice is None else fragment.advice)[-kept:])
         self.size -= int(np.count_nonzero(self._write("ahead", np.append(found.ahead[-kept:], 0))))
         self.size += kept
         self.rows += kept + 1
@@ -155,6 +163,8 @@ class JointReplay:
         batch = {name: columns[name].take(rows, 0) for name in ("obs", "actions", "rewards", "discounts", "returns")}
         batch["next_obs"] = columns["obs"].take(following, 0)
         batch["behavior"] = columns["behavior"].take(rows).astype(np.float32)
+        if ADVICE in columns:
+            batch[ADVICE] = columns[ADVICE].take(rows, 0)
         return batch
 
     def statistics(self) -> Statistics:
@@ -163,7 +173,8 @@ class JointReplay:
         transitions = self._columns["ahead"][held] > 0
         imitable = transitions & self._columns["behavior"][held]
         obs = _moments(self._columns["obs"][held], np.ones(self._filled, bool))
-        actions = _moments(self._columns["actions"][held], imitable if imitable.any() else transitions)
+        cloned = self._columns.get(ADVICE, self._columns["actions"])
+        actions = _moments(cloned[held], imitable if imitable.any() else transitions)
         return Statistics(*obs, *actions)
 
     # Saving ----------------------------------------------------------------------------------------------------
@@ -192,10 +203,13 @@ class JointReplay:
         """Puts rows, as `rows_between` gave them, back; those that are not held are left out. Then call `settle`."""
         if not self._columns:
             self._reserve(columns["obs"].shape[1], columns["actions"].shape[1])
+        if ADVICE in columns and ADVICE not in self._columns:
+            self._columns[ADVICE] = self._columns["actions"].copy()
         start, stop = max(first, self.first), min(first + len(columns["ahead"]), self.rows)
         rows = self._at(start, max(stop, start))
         for name, column in self._columns.items():
-            column[rows] = columns[name][start - first : max(stop, start) - first]
+            own = columns.get(name, columns["actions"]) if name == ADVICE else columns[name]
+            column[rows] = own[start - first : max(stop, start) - first]
 
     def settle(self, lost: list[tuple[int, int]]) -> None:
         """Makes what was put back ready for sampling, without the rows (from, to) that were not put back."""
@@ -222,6 +236,8 @@ class JointReplay:
         if not steps:
             raise ValueError("replay: the fragment has no steps")
         wanted = {"obs": steps + 1, "actions": steps, "behavior": steps}
+        if fragment.advice is not None:
+            wanted[ADVICE] = steps
         for name, rows in wanted.items():
             values = getattr(fragment, name)
             if len(values) != rows:

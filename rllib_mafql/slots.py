@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,11 +83,16 @@ class Slot:
         layout: of its joint arrays.
         cloned_from: the learned policy's own steps that the environment moved at least so far are worth cloning as
             executed; None: none are.
+        advisor: makes, for an environment, the behaviour policy that says at each of the learned policy's own steps
+            what it would do there, for cloning; None: nobody is asked.
     """
 
-    def __init__(self, env: Any, layout: Layout, cloned_from: float | None = None):
+    def __init__(
+        self, env: Any, layout: Layout, cloned_from: float | None = None, advisor: Callable[[Any], Any] | None = None
+    ):
         self.layout = layout
         self._cloned_from = cloned_from
+        self._make_advisor = advisor
         self.failures = 0  # in a row
         self.replace_env(env)
 
@@ -111,6 +116,7 @@ class Slot:
         self.recorded: FragmentBuilder | None = None
         self.scenario = ""  # its name, where the environment tells
         self._arguments: dict[str, Any] = {}  # of the reset
+        self._advisor: Any = None
         self._players: list[tuple[int, Player]] = []  # who has taken over, and at which step
         self._given: list[np.ndarray] = []  # the actions so far, where they are collected
 
@@ -130,6 +136,7 @@ class Slot:
             self.layout.write(obs, out)
             info = infos.get(self.layout.agents[0], {})
         self.layout.check(out)
+        self._advisor = None if self._make_advisor is None else self._make_advisor(self.env)
         self.running = True
         self.scenario = str(info.get("scenario", ""))
 
@@ -141,7 +148,9 @@ class Slot:
 
     def chosen(self) -> np.ndarray:
         """The joint action (sum m_i,) of the behaviour policy that plays now."""
-        actions = self.player.act()
+        return self._joined(self.player.act())
+
+    def _joined(self, actions: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([actions[agent] for agent in self.layout.agents])
 
     def step(self, action: np.ndarray, collect: bool) -> tuple[bool, bool, dict[str, Any]]:
@@ -157,6 +166,8 @@ class Slot:
         if collect and at == len(self._rewards):
             self._grow()
         out = self._obs[at + 1] if collect else self._obs[at]
+        advised = collect and self._advisor is not None
+        advice = self._joined(self._advisor.act()) if advised else None
         if self._joint:
             reward, terminated, truncated, info = self.env.joint_step(action, out)
         else:
@@ -178,7 +189,9 @@ class Slot:
                 action = projection["action"]
                 if self.player is None and self._cloned_from is not None:
                     imitable = projection["distance"] >= self._cloned_from
-            self._actions[at], self._rewards[at], self._behavior[at] = action, reward, imitable
+            if self._advice is not None:
+                self._advice[at] = action if advice is None else advice
+            self._actions[at], self._rewards[at], self._behavior[at] = action, reward, imitable or advised
             self._steps = at + 1
             if self.recorded is not None:
                 components = info.get("reward_components", {})
@@ -264,6 +277,7 @@ class Slot:
             self._rewards[:steps],
             self._behavior[:steps],
             terminated,
+            None if self._advice is None else self._advice[:steps],
         )
         self._lay_out(len(self._rewards) - steps, self.obs)
         return fragment
@@ -273,13 +287,19 @@ class Slot:
         self._obs[0] = present
         self._actions = np.empty((rows, self.layout.action_size), np.float32)
         self._rewards, self._behavior = np.empty(rows, np.float32), np.empty(rows, bool)
+        self._advice = None if self._make_advisor is None else np.empty_like(self._actions)
         self._steps = 0
+
+    @property
+    def _collected(self) -> list[np.ndarray]:
+        columns = self._obs, self._actions, self._rewards, self._behavior
+        return [*columns, *([] if self._advice is None else [self._advice])]
 
     def _grow(self) -> None:
         """Twice as many rows."""
-        kept, steps = (self._obs, self._actions, self._rewards, self._behavior), self._steps
+        kept, steps = self._collected, self._steps
         self._lay_out(max(64, 2 * steps), self._obs[0])
-        for new, old in zip((self._obs, self._actions, self._rewards, self._behavior), kept, strict=True):
+        for new, old in zip(self._collected, kept, strict=True):
             new[: len(old)] = old
         self._steps = steps
 

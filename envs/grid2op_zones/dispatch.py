@@ -1,8 +1,8 @@
 """Dispatchers that act on a `ZonedGridEnv`: behaviour policies to learn from, and baselines to compare with.
 
-By name: `do_nothing`; `random`; `proportional` and `qp`, which see the whole grid; `proportional_zones` and `qp_zones`,
-where every zone sees and moves only its own lines and units. They measure the present Grid2Op observation, plan in MW,
-and answer with the normalised actions that agents give.
+By name: `do_nothing`; `random`; `proportional`, `qp` and `qp_n1`, which see the whole grid; `proportional_zones`,
+`qp_zones` and `qp_n1_zones`, where every zone sees and moves only its own lines and units. They measure the present
+Grid2Op observation, plan in MW, and answer with the normalised actions that agents give.
 """
 
 from __future__ import annotations
@@ -10,16 +10,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from grid2op_zones.area import Area, Snapshot, make_areas
+from grid2op_zones.n1 import N1Dispatcher, threatened_lines
 from grid2op_zones.proportional import ProportionalDispatcher
 from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.qp import QPDispatcher
 
-POLICIES = ("do_nothing", "random", "proportional", "proportional_zones", "qp", "qp_zones")
+POLICIES = (
+    "do_nothing",
+    "random",
+    "proportional",
+    "proportional_zones",
+    "qp",
+    "qp_zones",
+    "qp_n1",
+    "qp_n1_zones",
+)
 
 #: Gaussian noise on the actions of units in use, per unit of `noise`: a share of what the unit can change in one step.
 ACTION_NOISE = 0.1
@@ -191,10 +202,20 @@ def make_policy(env: Any, name: str, *, noise: float = 0.0, seed: int | None = N
         return DoNothing(env)
     if name == "random":
         return RandomWalk(env, seed)
-    kind: Callable[[Area], Dispatcher] = QPDispatcher if name.startswith("qp") else ProportionalDispatcher
+    kinds: dict[str, Callable[[Area], Dispatcher]] = {
+        "proportional": ProportionalDispatcher,
+        "qp": QPDispatcher,
+        "qp_n1": partial(N1Dispatcher, threatened=threatened_lines(env.simulator), ends=_line_ends(env.simulator)),
+    }
+    kind = kinds[name.removesuffix("_zones")]
     central = not name.endswith("_zones")
     areas = make_areas(env.simulator, env.zones, env.action_map.balance, env.config["actions"], central=central)
     return AreaPolicy(env, [kind(area) for area in areas], noise, seed)
+
+
+def _line_ends(simulator: Any) -> tuple[np.ndarray, np.ndarray]:
+    cls = type(simulator)
+    return cls.line_or_to_subid.astype(np.int64), cls.line_ex_to_subid.astype(np.int64)
 
 
 def _step_size(env: Any, agent: str) -> np.ndarray:

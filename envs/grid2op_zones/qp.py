@@ -53,8 +53,8 @@ class QPDispatcher:
 
     def changes(self, snapshot: Snapshot) -> np.ndarray | None:
         """Changes of the units' injections, MW, (n,); None where nothing is to be done and nothing is in use."""
-        quiet = snapshot.loading[self.area.lines].max(initial=0.0) < self._settings.act_above
-        if self.area.size == 0 or (quiet and not (np.abs(self.area.displaced(snapshot)) > IN_USE_MW).any()):
+        in_use = (np.abs(self.area.displaced(snapshot)) > IN_USE_MW).any()
+        if self.area.size == 0 or (not in_use and self.quiet(snapshot)):
             return None
         try:
             return self.program(snapshot).solve().x
@@ -62,6 +62,10 @@ class QPDispatcher:
             logger.warning("%s: dispatch held, %s", self.area.name, error)
             self.counts["solver_failed"] += 1
             return np.zeros(self.area.size)
+
+    def quiet(self, snapshot: Snapshot) -> bool:
+        """Whether no line is loaded such that units should move."""
+        return bool(snapshot.loading[self.area.lines].max(initial=0.0) < self._settings.act_above)
 
     def program(self, snapshot: Snapshot) -> QuadraticProgram:
         """The program of this step.

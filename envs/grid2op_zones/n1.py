@@ -1,0 +1,143 @@
+"""Optimal dispatch that is ready for outages: `QPDispatcher` with the lines' limits after the loss of one more line.
+
+Preventive security-constrained dispatch (Alsac and Stott, "Optimal load flow with steady-state security", 1974): after
+the outage of line k line l carries f_l + L_lk f_k, with the line outage distribution factors L (Wood, Wollenberg and
+Sheble, *Power Generation, Operation and Control*, 2013, chapter 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from grid2op_zones.area import Area, Snapshot
+from grid2op_zones.program import QuadraticProgram
+from grid2op_zones.qp import QPDispatcher, QPSettings
+
+
+@dataclass(frozen=True)
+class N1Settings(QPSettings):
+    """What the dispatch after outages goes by, beside what it goes by before them. Loadings are as in QPSettings."""
+
+    margin_after: float = 1.0  #: loading that no line shall exceed after an outage
+    act_above_after: float = 0.98  #: loading after an outage from which units move
+    watch_above_after: float = 0.85  #: lines loaded less after an outage are left out of the program
+    price_after: float = 1e6  #: of a line's squared loading above the margin after an outage
+    notice: int = 24  #: steps ahead of a planned maintenance from which it counts as an outage to come
+    most: int = 80  #: pairs of a line and an outage in the program, those loaded most
+
+
+class _Pairs(NamedTuple):
+    """Lines and what each carries after an outage, one after another, (p,) each."""
+
+    line: np.ndarray
+    outage: np.ndarray
+    factor: np.ndarray  #: MW on the line per MW that the lost line carried
+    flow: np.ndarray  #: MW after the outage
+    limit: np.ndarray  #: MW that the flow may reach, in either direction
+
+    @property
+    def loading(self) -> np.ndarray:
+        """Flow over limit."""
+        return np.abs(self.flow) / self.limit
+
+
+class N1Dispatcher(QPDispatcher):
+    """Moves an area's units by the optimum of one step, such that the next outage finds room on the lines.
+
+    Outages are counted with if the area watches the line: those that an opponent may cause, and maintenance that is
+    about to begin. An outage that would split the grid is left out, as no dispatch helps there.
+
+    Args:
+        area: The lines watched and the units moved.
+        threatened: Ids of lines that may be lost at any time.
+        ends: Substations that the lines begin and end at, (n_line,) each.
+        settings: See `N1Settings`.
+    """
+
+    def __init__(
+        self,
+        area: Area,
+        threatened: Iterable[int],
+        ends: tuple[np.ndarray, np.ndarray],
+        settings: N1Settings | None = None,
+    ) -> None:
+        self._after = settings or N1Settings()
+        super().__init__(area, self._after)
+        self._start, self._end = ends
+        self._watched = np.zeros(len(self._start), dtype=bool)
+        self._watched[area.lines] = True
+        self._threatened = np.zeros_like(self._watched)
+        self._threatened[list(threatened)] = True
+
+    def quiet(self, snapshot: Snapshot) -> bool:
+        """Whether no line is loaded such that units should move, now or after an outage."""
+        return super().quiet(snapshot) and self._pairs(snapshot, self._after.act_above_after).line.size == 0
+
+    def program(self, snapshot: Snapshot) -> QuadraticProgram:
+        """The program of `QPDispatcher`, with rows for the lines after outages."""
+        program = super().program(snapshot)
+        pairs = self._pairs(snapshot, self._after.watch_above_after)
+        if not pairs.line.size:
+            return program
+        # slacks have one price, so that rows which shall cost less are scaled down
+        weight = np.sqrt(self._after.price_after / self._after.price) / snapshot.capacity[pairs.line]
+        effects = self.area.effects(snapshot.ptdf, pairs.line)
+        effects = effects + pairs.factor[:, None] * self.area.effects(snapshot.ptdf, pairs.outage)
+        return replace(
+            program,
+            rows=np.vstack([program.rows, weight[:, None] * effects]),
+            row_lower=np.concatenate([program.row_lower, weight * (-pairs.limit - pairs.flow)]),
+            row_upper=np.concatenate([program.row_upper, weight * (pairs.limit - pairs.flow)]),
+        )
+
+    def _pairs(self, snapshot: Snapshot, above: float) -> _Pairs:
+        """The lines that an outage would load above a share of their limits, and the outages; the worst of them."""
+        obs, ptdf = snapshot.observation, snapshot.ptdf
+        ahead = np.asarray(obs.time_next_maintenance)
+        coming = self._threatened | ((ahead >= 0) & (ahead <= self._after.notice))
+        outages = np.flatnonzero(coming & self._watched & obs.line_status)
+        factors, outages = outage_factors(ptdf, outages, self._start, self._end)
+        flow = obs.p_or.astype(float)
+        after = flow[:, None] + factors * flow[outages]
+        reactive, capacity = obs.q_or.astype(float), snapshot.capacity
+        room = np.sqrt(np.maximum((self._after.margin_after * capacity) ** 2 - reactive**2, (0.05 * capacity) ** 2))
+        loading = np.where((self._watched & obs.line_status)[:, None], np.abs(after) / room[:, None], 0.0)
+        lines, columns = np.nonzero(loading > above)
+        if lines.size > self._after.most:
+            worst = np.argsort(-loading[lines, columns], kind="stable")[: self._after.most]
+            lines, columns = lines[worst], columns[worst]
+        return _Pairs(lines, outages[columns], factors[lines, columns], after[lines, columns], room[lines])
+
+
+def outage_factors(
+    ptdf: np.ndarray, outages: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Line outage distribution factors.
+
+    Args:
+        ptdf: (n_line, n_sub), see `LinearFlow.ptdf`.
+        outages: Ids of connected lines.
+        start, end: Substations of the lines, (n_line,) each.
+
+    Returns:
+        (n_line, k) MW on a line per MW that the lost line carried, -1 on the lost line itself, and the k outages that
+        do not split the grid.
+    """
+    transfer = ptdf[:, start[outages]] - ptdf[:, end[outages]]
+    left = 1.0 - transfer[outages, np.arange(len(outages))]
+    whole = left > 1e-6
+    factors = transfer[:, whole] / left[whole]
+    kept = outages[whole]
+    factors[kept, np.arange(len(kept))] = -1.0
+    return factors, kept
+
+
+def threatened_lines(simulator: Any) -> np.ndarray:
+    """Ids of the lines that a Grid2Op environment's opponent attacks; none where it has no opponent."""
+    names = simulator._kwargs_opponent.get("lines_attacked", [])
+    flat = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
+    return np.flatnonzero(np.isin(type(simulator).name_line, flat))
