@@ -91,7 +91,7 @@ class MAFQL(Algorithm):
         self.fingerprint: dict[str, Any] | None = next(iter(self._ask_runners(_fingerprint)), None)
         problem = next(filter(None, self._ask_runners(_behavior_problem)), None)
         if problem:
-            raise ValueError(f"MAFQL config: behavior_policies: {problem}")
+            raise ValueError(f"MAFQL config: {problem}")
         shards = self.config.num_replay_shards
         self.replay = _replay(self.config)
         self._stored: StoredReplay | None = None

@@ -57,12 +57,13 @@ class Behaviors:
         return policy
 
     def problem(self, env: Any, advisor: str | None = None) -> str | None:
-        """What is wrong with the names, if anything."""
-        for name in (*self._names, RANDOM, *([] if advisor is None else [advisor])):
+        """What is wrong with the names, if anything, and in which setting."""
+        settings = dict.fromkeys((*self._names, RANDOM), "behavior_policies")
+        for name, setting in (settings | ({} if advisor is None else {advisor: "advisor"})).items():
             try:
                 self._make(env, name, seed=0)
             except ValueError as error:
-                return str(error)
+                return f"{setting}: {error}"
         return None
 
     def _seeded(self, name: str, imitable: bool) -> Player:

@@ -103,7 +103,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.behavior_fraction = 0.0     # share of later episodes still played by behaviour policies
         self.own_cloning_weight = 0.0  # weight in cloning of actions that no behaviour policy chose, 0 to 1
         self.projected_cloning_distance = None  # clone own actions as executed if a projection moved them so far
-        self.advisor = None              # behaviour policy whose actions are cloned where the learned policy plays
+        self.advisor = None              # behaviour policy whose actions are cloned, whoever plays; None: those played
         self.takeover_fraction = 0.0     # share of episodes that a behaviour policy takes over midway
         self.takeover_horizon = 100      # the step of the take-over is drawn from 1 to this
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rllib_mafql import losses
 from rllib_mafql.networks import MAX_NORMALIZED, CriticEnsemble, VelocityField, slices_of
+from rllib_mafql.replay import ADVICE
 from rllib_mafql.stacked import StackedFields
 
 # Every one of them is a number or a schedule [[update, value], ...], and switches its term off at 0.
@@ -96,7 +97,7 @@ class Objectives:
         b: obs (B, d), actions (B, m), rewards (B,), discounts (B,), next_obs (B, d), behavior (B,) and returns (B,),
         see :mod:`rllib_mafql.replay`; and advice (B, m) where the actions to clone are not those taken.
         """
-        cloned = b.get("advice", b["actions"])
+        cloned = b.get(ADVICE, b["actions"])
         result: dict[str, Tensor] = {}
         o = self.standardise(b["obs"], None if noise.obs is None else noise.obs[0])
         weights = None if self.stack is None else self.stack.weights()

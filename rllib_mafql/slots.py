@@ -83,8 +83,9 @@ class Slot:
         layout: of its joint arrays.
         cloned_from: the learned policy's own steps that the environment moved at least so far are worth cloning as
             executed; None: none are.
-        advisor: makes, for an environment, the behaviour policy that says at each of the learned policy's own steps
-            what it would do there, for cloning; None: nobody is asked.
+        advisor: makes, for an environment, the policy that says at each collected step what it would do there, for
+            cloning (Ross, Gordon and Bagnell, "A reduction of imitation learning to no-regret online learning", 2011);
+            None: what was played is cloned.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
 
+from rllib_mafql.behavior import RANDOM
 from rllib_mafql.objectives import COEFFICIENTS
 from rllib_mafql.ranges import MOST, Range
 
@@ -88,10 +89,15 @@ def _is_names(value: Any) -> bool:
     return value is None or (isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value))
 
 
+def _is_advisor(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value != RANDOM)
+
+
 _OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reward_bounds": (_is_bounds, "None or [low, high]"),
     "behavior_policies": (_is_weights, "a mapping of names to weights of at least 0, not all 0"),
     "custom_resources_per_replay_shard": (_is_resources, "a mapping of resources to amounts of at least 0"),
+    "advisor": (_is_advisor, "None or the name of a behaviour policy other than random"),
     "offline_cloned_policies": (_is_names, "None or a list of policies' names"),
 }
 CHECKED = (*NUMBERS, *CHOICES, *SWITCHES, *_OTHERS)

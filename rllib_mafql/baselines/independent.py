@@ -20,6 +20,7 @@ from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
 from rllib_mafql.networks import CriticEnsemble, VelocityField, slices_of
 from rllib_mafql.objectives import Noise, Objectives, weighed
+from rllib_mafql.replay import ADVICE
 
 #: Columns of a batch that hold all agents' observations side by side.
 _OBSERVATIONS = ("obs", "next_obs")
@@ -128,7 +129,7 @@ class IndependentObjectives:
         parts = []
         for obs, act in zip(self.obs_slices, self.action_slices, strict=True):
             own = {name: values[:, obs] if name in _OBSERVATIONS else values for name, values in b.items()}
-            parts.append(own | {"actions": b["actions"][:, act]})
+            parts.append(own | {name: b[name][:, act] for name in ("actions", ADVICE) if name in b})
         return parts
 
 

@@ -22,6 +22,8 @@ def check_on_grid(config: "AlgorithmConfig", settings: dict[str, Any], folders: 
     full = preflight.check_on_grid(dict(config.env_config), folders=folders)
     if hasattr(config, "behavior_policies"):  # MAFQL's
         preflight.check_behaviors(config.behavior_policies, "config.behavior_policies")
+        advisor = getattr(config, "advisor", None)
+        preflight.check_behaviors([] if advisor is None else [advisor], "config.advisor")
         return
     zones = preflight.zone_names(full)
     if zones is None or config.in_evaluation:

@@ -39,9 +39,10 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="AGENT...",
-            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), or checkpoint, run "
-            "folder or export, or pretrained: the export that ships with this package. A MAFQL checkpoint is two "
-            "agents; PATH:decentralized or PATH:centralized is one of them. NAME=PATH,PATH: runs of one agent.",
+            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones, qp_n1, qp_n1_zones), "
+            "or checkpoint, run folder or export, or pretrained: the export that ships with this package. A MAFQL "
+            "checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them. NAME=PATH,PATH: runs of "
+            "one agent.",
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 20,

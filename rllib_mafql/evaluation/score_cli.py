@@ -49,8 +49,8 @@ def score(
         list[str],
         typer.Argument(
             metavar="AGENT...",
-            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones), folder of an "
-            "exported policy, or `pretrained`, the policy that comes with this package for the grid.",
+            help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones, qp_n1, qp_n1_zones), "
+            "folder of an exported policy, or `pretrained`, the policy that comes with this package for the grid.",
         ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 10,

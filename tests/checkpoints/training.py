@@ -41,6 +41,7 @@ def case14() -> Any:
         "warm_start_steps": 60,
         "behavior_policies": {"qp_zones": 1.0, "proportional_zones": 1.0},
         "behavior_noise": 0.2,
+        "advisor": "qp_n1_zones",
         "takeover_fraction": 0.5,
         "behavior_fraction": 0.2,
         "takeover_horizon": 20,

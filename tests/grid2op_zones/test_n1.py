@@ -124,7 +124,7 @@ def test_without_a_threat_it_is_the_plain_program(env, threat):
 
 
 def test_maintenance_counts_when_it_is_near(env, threat):
-    line, outage = threat
+    _, outage = threat
     ahead = np.full(env.simulator.n_line, -1)
     rows = {}
     for steps in (-1, 0, 24, 25):

@@ -9,7 +9,7 @@ from ray import tune
 from rllib_mafql.environments import build_environment, checked_boxes
 from rllib_mafql.modules import TEACHER
 from rllib_mafql.offline import open_recording
-from tests.rllib_mafql.toy_env import STEPS, EchoEnv, JointEchoEnv, echo_config
+from tests.rllib_mafql.toy_env import STEPS, AdvisedEcho, EchoEnv, JointEchoEnv, echo_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,3 +156,23 @@ def test_environments_that_do_not_fit_are_refused():
     tune.register_env("single", lambda config: gym.Env())
     with pytest.raises(ValueError, match="'single' made a Env"):
         build_environment(config.environment("single"), worker_index=1)
+
+
+@pytest.mark.parametrize("behavior", [False, True])
+def test_an_advisor_says_what_to_clone_whoever_plays(behavior):
+    tune.register_env("advised", AdvisedEcho)
+    settings = {"behavior_policies": {"right": 1.0}, "behavior_noise": 0.3}
+    for advisor in (None, "right"):
+        runner = runner_of(echo_config(advisor=advisor, **settings), "advised")
+        for fragment in runner.sample(num_timesteps=60, behavior=behavior)[0].fragments:
+            right = fragment.obs[:-1, [0, 1, 3, 4]]
+            assert not np.allclose(fragment.actions, right, atol=0.01)
+            if advisor is None:
+                assert fragment.advice is None and fragment.behavior.all() == behavior
+            else:
+                assert np.allclose(fragment.advice, right, atol=1e-6) and fragment.behavior.all()
+        runner.stop()
+    unknown = runner_of(echo_config(advisor="left", **settings), "advised")
+    assert unknown.behavior_problem() == "advisor: no policy left"
+    with pytest.raises(ValueError, match="name of a behaviour policy other than random"):
+        echo_config(advisor="random").validate()

@@ -135,3 +135,24 @@ def test_n_step_returns_are_the_plain_sums(rewards, n, terminated):
         assert found.to_go[t] == pytest.approx(sum(gamma**i * r for i, r in enumerate(rewards[t:])) + beyond, abs=1e-4)
         over = terminated and t + k == steps
         assert found.discounts[t] == pytest.approx(0.0 if over else gamma**k)
+
+
+def test_advice_is_held_beside_what_was_played():
+    ring = replay()
+    ring.add(fragment(0, 4))
+    assert "advice" not in ring.sample(5)
+    ring.add(fragment(10, 4)._replace(advice=100 + np.arange(10, 14, dtype=np.float32)[:, None]))
+    sample = ring.sample(400)
+    number = sample["obs"][:, :1]
+    assert set(number.ravel()) == {0, 1, 2, 3, 10, 11, 12, 13}
+    assert np.array_equal(sample["actions"], number)
+    assert np.array_equal(sample["advice"], np.where(number >= 10, 100 + number, number))
+    # actions are standardised by what is cloned: here rows 0, 2, 110 and 112
+    assert ring.statistics().action_mean == pytest.approx([56.0])
+    again = replay()
+    again.begin_at(ring.rows, ring.base, ring.capacity)
+    again.put(0, ring.rows_between(0, ring.rows))
+    again.settle([])
+    assert np.array_equal(np.unique(again.sample(400)["advice"]), np.unique(sample["advice"]))
+    with pytest.raises(ValueError, match="advice"):
+        ring.add(fragment(20, 4)._replace(advice=np.zeros((3, 1), np.float32)))

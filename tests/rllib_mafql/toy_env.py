@@ -104,3 +104,22 @@ class JointEchoEnv(EchoEnv):
         obs, rewards, terminated, truncated, infos = self.step(dict(zip(self.agents, np.split(action, 2), strict=True)))
         out[:] = np.concatenate(list(obs.values()))
         return rewards["left"], terminated["__all__"], truncated["__all__"], infos["left"]
+
+
+class AdvisedEcho(EchoEnv):
+    """Offers "right", which does what is right, and with noise something else."""
+
+    def behavior_policy(self, name, *, noise=0.0, seed=None):
+        if name not in ("right", "random"):
+            raise ValueError(f"no policy {name}")
+        rng = np.random.default_rng(seed)
+
+        class Policy:
+            def reset(self):
+                pass
+
+            def act(_):
+                add = noise * rng.standard_normal(2) + (name == "random")
+                return {agent: np.clip(obs[:2] + add, -1, 1) for agent, obs in self.obs.items()}
+
+        return Policy()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from rllib_mafql.baselines.independent import IndependentFQL, IndependentFQLConfig
@@ -12,7 +13,7 @@ from rllib_mafql.baselines.policies import DiffusionQL, DiffusionQLConfig, Gauss
 from rllib_mafql.deploy.export import export_checkpoint
 from rllib_mafql.evaluation.checkpoint import load_module, read_checkpoint
 from rllib_mafql.modules import CRITIC, TEACHER
-from tests.rllib_mafql.toy_env import STEPS, echo_config
+from tests.rllib_mafql.toy_env import STEPS, AdvisedEcho, echo_config
 
 BASELINES = {GaussianQL: GaussianQLConfig, DiffusionQL: DiffusionQLConfig, IndependentFQL: IndependentFQLConfig}
 
@@ -131,3 +132,21 @@ def test_a_checkpoint_says_what_its_policies_are(tmp_path, ray_instance):
         if not flows:
             with pytest.raises(ValueError, match="is of GaussianQL: only flow policies are exported"):
                 export_checkpoint(path, tmp_path / "exported")
+
+
+def test_an_independent_agent_clones_advice_on_its_own_action(ray_instance):
+    """The advisor says what is right, random play is far from it."""
+    tune.register_env("advised", AdvisedEcho)
+    only = dict.fromkeys(
+        ("q_coeff", "td_coeff", "conservative_coeff", "distillation_coeff", "flow_matching_coeff"), 0.0
+    )
+    made = (
+        config(IndependentFQL, bc_coeff=1.0, **only).environment("advised").training(advisor="right", num_updates=300)
+    )
+    made = made.build_algo()
+    try:
+        for _ in range(3):
+            made.train()
+        assert made.evaluate()["env_runners"]["episode_return_mean"] > 0.9 * STEPS
+    finally:
+        made.stop()
