@@ -23,8 +23,8 @@ class N1Settings(QPSettings):
     """What the dispatch after outages goes by, beside what it goes by before them. Loadings are as in QPSettings."""
 
     margin_after: float = 1.0  #: loading that no line shall exceed after an outage
-    act_above_after: float = 0.98  #: loading after an outage from which units move
-    watch_above_after: float = 0.85  #: lines loaded less after an outage are left out of the program
+    act_above_after: float = 0.98  #: share of that loading from which units move
+    watch_above_after: float = 0.85  #: share of it below which a line is left out of the program
     price_after: float = 1e6  #: of a line's squared loading above the margin after an outage
     notice: int = 24  #: steps ahead of a planned maintenance from which it counts as an outage to come
     most: int = 80  #: pairs of a line and an outage in the program, those loaded most
