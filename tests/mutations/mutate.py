@@ -24,6 +24,7 @@ FREE = ("behavior_policies", "stop")
 
 #: Settings that may be left to their default by null.
 NULLABLE = (
+    "advisor",
     *("seed", "torch_num_threads", "evaluation_interval", "min_time_s_per_iteration", "grad_clip", "reward_bounds"),
     *("projected_cloning_distance", "offline_updates", "offline_cloned_policies", "num_to_keep", "callbacks", "weeks"),
     *("checkpoint_frequency", "checkpoint_at_end", "training_intensity", "train_batch_size_per_learner"),
