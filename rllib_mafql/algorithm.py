@@ -35,10 +35,10 @@ from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.env_runner import JointEnvRunner
 from rllib_mafql.environments import build_environment
 from rllib_mafql.learner import MAFQLLearner
-from rllib_mafql.minibatches import Drawn
+from rllib_mafql.minibatches import Drawn, mixed
 from rllib_mafql.modules import CRITIC
 from rllib_mafql.recovery import Recovery
-from rllib_mafql.replay import ADVICE, JointReplay, Statistics
+from rllib_mafql.replay import JointReplay, Statistics
 from rllib_mafql.replay_files import Place
 from rllib_mafql.rollout import Rollout
 from rllib_mafql.sharded_replay import ShardedReplay
@@ -248,14 +248,7 @@ class MAFQL(Algorithm):
         number = int(recorded.sum())
         sources = (recorded, self.offline_data.draw, number), (~recorded, self.replay.sample, size - number)
         parts = [(rows, draw(count)) for rows, draw, count in sources if count]
-        if any(ADVICE in part for _, part in parts):
-            for _, part in parts:
-                part.setdefault(ADVICE, part["actions"])
-        batch = {name: np.empty((size, *values.shape[1:]), values.dtype) for name, values in parts[0][1].items()}
-        for rows, part in parts:
-            for name, values in part.items():
-                batch[name][rows] = values
-        return batch
+        return mixed(parts)
 
     # Checkpoints -----------------------------------------------------------------------------------------------
 

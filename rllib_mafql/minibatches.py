@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rllib_mafql.replay import ADVICE
 
 Columns = Mapping[str, np.ndarray]
 
@@ -27,6 +29,21 @@ def sliced(columns: Columns, size: int) -> Iterator[Columns]:
     rows = len(next(iter(columns.values())))
     for first in range(0, rows - size + 1, size):
         yield {name: values[first : first + size] for name, values in columns.items()}
+
+
+def mixed(parts: Sequence[tuple[np.ndarray, Columns]]) -> dict[str, np.ndarray]:
+    """One batch of several: of each, which rows of the whole (bool, (B,)) it fills, and these rows' columns.
+
+    Where one has advice and another has not, the other's actions are its advice.
+    """
+    advised = any(ADVICE in columns for _, columns in parts)
+    batch: dict[str, np.ndarray] = {}
+    for rows, columns in parts:
+        for name, values in ({ADVICE: columns["actions"], **columns} if advised else columns).items():
+            if name not in batch:
+                batch[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
+            batch[name][rows] = values
+    return batch
 
 
 def on_device(minibatches: Iterable[Columns], device: torch.device) -> Iterator[dict[str, Tensor]]:

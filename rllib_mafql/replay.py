@@ -151,7 +151,9 @@ class JointReplay:
         self.rows += kept + 1
 
     def sample(self, batch_size: int) -> dict[str, np.ndarray]:
-        """`batch_size` transitions drawn with replacement: the arrays (batch_size, ...) named in COLUMNS, float32."""
+        """`batch_size` transitions drawn with replacement: the arrays (batch_size, ...) named in COLUMNS, float32,
+        and ADVICE.
+        """
         if not self.size:
             raise ValueError("the replay is empty: nothing to sample")
         columns = self._columns
@@ -207,9 +209,9 @@ class JointReplay:
             self._columns[ADVICE] = self._columns["actions"].copy()
         start, stop = max(first, self.first), min(first + len(columns["ahead"]), self.rows)
         rows = self._at(start, max(stop, start))
+        columns = {ADVICE: columns["actions"], **columns}
         for name, column in self._columns.items():
-            own = columns.get(name, columns["actions"]) if name == ADVICE else columns[name]
-            column[rows] = own[start - first : max(stop, start) - first]
+            column[rows] = columns[name][start - first : max(stop, start) - first]
 
     def settle(self, lost: list[tuple[int, int]]) -> None:
         """Makes what was put back ready for sampling, without the rows (from, to) that were not put back."""

@@ -123,6 +123,10 @@ def check_together(config: MAFQLConfig) -> None:
     whole = not config.store_buffer_in_checkpoints and (config.in_evaluation or not config.is_offline)
     right = "0 with recorded data (input_) or store_buffer_in_checkpoints, which need the replay in the driver"
     _require(config, "num_replay_shards", not config.num_replay_shards or whole, right)
+    moved = config.advisor is None or config.projected_cloning_distance is None
+    _require(
+        config, "projected_cloning_distance", moved, "None with an advisor, whose answers are cloned at every step"
+    )
     acts = config.execution == "decentralized" or config.algo_class.centralized_execution
     _require(config, "execution", acts, f"decentralized: {config.algo_class.__name__} has no centralised policy")
     _require(config, "rl_module_spec", config._rl_module_spec is None, "unset: MAFQL builds its own modules")

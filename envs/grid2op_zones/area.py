@@ -60,6 +60,14 @@ class Snapshot:
         voltage = np.maximum(self.observation.v_or, 1.0).astype(float)
         return np.sqrt(3.0) * voltage * self.observation.thermal_limit * 1e-3
 
+    def active_limit(self, loading: float) -> np.ndarray:
+        """Active power at which lines come to a loading with the reactive power that they carry, MW, (n_line,).
+
+        A line full of reactive power alone is left a little, so that its limit stays one.
+        """
+        reactive = self.observation.q_or.astype(float)
+        return np.sqrt(np.maximum((loading * self.capacity) ** 2 - reactive**2, (0.05 * self.capacity) ** 2))
+
     @cached_property
     def generator_room(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest change of dispatch in this step, MW, each (n_gen,), as `ActionMap.feasible` will allow."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -205,7 +204,7 @@ def make_policy(env: Any, name: str, *, noise: float = 0.0, seed: int | None = N
     kinds: dict[str, Callable[[Area], Dispatcher]] = {
         "proportional": ProportionalDispatcher,
         "qp": QPDispatcher,
-        "qp_n1": partial(N1Dispatcher, threatened=threatened_lines(env.simulator), ends=_line_ends(env.simulator)),
+        "qp_n1": lambda area: N1Dispatcher(area, threatened_lines(env.simulator), _line_ends(env.simulator)),
     }
     kind = kinds[name.removesuffix("_zones")]
     central = not name.endswith("_zones")

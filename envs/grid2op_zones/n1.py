@@ -103,14 +103,13 @@ class N1Dispatcher(QPDispatcher):
         factors, outages = outage_factors(ptdf, outages, self._start, self._end)
         flow = obs.p_or.astype(float)
         after = flow[:, None] + factors * flow[outages]
-        reactive, capacity = obs.q_or.astype(float), snapshot.capacity
-        room = np.sqrt(np.maximum((self._after.margin_after * capacity) ** 2 - reactive**2, (0.05 * capacity) ** 2))
-        loading = np.where((self._watched & obs.line_status)[:, None], np.abs(after) / room[:, None], 0.0)
+        limit = snapshot.active_limit(self._after.margin_after)
+        loading = np.where((self._watched & obs.line_status)[:, None], np.abs(after) / limit[:, None], 0.0)
         lines, columns = np.nonzero(loading > above)
         if lines.size > self._after.most:
             worst = np.argsort(-loading[lines, columns], kind="stable")[: self._after.most]
             lines, columns = lines[worst], columns[worst]
-        return _Pairs(lines, outages[columns], factors[lines, columns], after[lines, columns], room[lines])
+        return _Pairs(lines, outages[columns], factors[lines, columns], after[lines, columns], limit[lines])
 
 
 def outage_factors(

@@ -78,9 +78,7 @@ class QPDispatcher:
         low, high = area.room(snapshot)
         lines = area.lines[snapshot.loading[area.lines] > settings.watch_above]
         capacity = snapshot.capacity[lines]
-        flow, reactive = obs.p_or[lines].astype(float), obs.q_or[lines].astype(float)
-        # a line full of reactive power alone is left a little room, so that its limit stays one
-        limit = np.sqrt(np.maximum((settings.margin * capacity) ** 2 - reactive**2, (0.05 * capacity) ** 2))
+        flow, limit = obs.p_or[lines].astype(float), snapshot.active_limit(settings.margin)[lines]
         return QuadraticProgram(
             hessian=2.0 * (self._cost + settings.move_cost),
             linear=2.0 * self._cost * present,

@@ -146,6 +146,8 @@ def test_the_opponent_s_lines_are_threatened():
     attacked = ZonedGridEnv({"opponent": True})
     calm = ZonedGridEnv({})
     ids = threatened_lines(attacked.simulator)
-    names = {name for area in attacked.simulator._opponent.list_opponents for name in area._lines_ids}
-    assert set(ids) == names and len(ids) == 22
+    own = {line for area in attacked.simulator._opponent.list_opponents for line in area._lines_ids}
+    assert set(ids) == own and len(ids) == 22
     assert threatened_lines(calm.simulator).size == 0
+    attacked.close()
+    calm.close()

@@ -31,6 +31,8 @@ VALUES: list[tuple[Path, tuple[str, ...], Any, str, str]] = [
     (SMALL, ("config", "behavior_policies"), {"qp": 0.0}, "config.behavior_policies", "not all 0"),
     (SMALL, ("config", "behavior_policies"), {}, "config.behavior_policies", "not all 0"),
     (SMALL, ("config", "behavior_policies"), {3: 1.0}, "config.behavior_policies", "names"),
+    (SMALL, ("config", "advisor"), "qp_zone", "config.advisor", "'qp_zones'"),
+    (SMALL, ("config", "advisor"), "random", "config.advisor", "other than random"),
     (SMALL, ("config", "conservatism"), "join", "config.conservatism", "'joint'"),
     (SMALL, ("config", "execution"), "centralised", "config.execution", "'centralized'"),
     (SMALL, ("config", "precision"), "float16", "config.precision", "float32"),
