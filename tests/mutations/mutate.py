@@ -15,7 +15,10 @@ import yaml
 from rllib_mafql.cli.space import EXPRESSIONS
 from rllib_mafql.cli.yaml_values import parse
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "tuned_examples").glob("*.yaml"))
+_FOLDER = Path(__file__).parents[2] / "tuned_examples"
+
+#: The examples of one experiment each; the baselines, several in a file, have the same settings.
+EXAMPLES = sorted(file for file in _FOLDER.glob("*.yaml") if len(yaml.safe_load(file.read_text())) == 1)
 
 Path_ = tuple[str, ...]
 
