@@ -24,6 +24,16 @@ COMMANDS = {
         "ablate",
         "Train an experiment with one thing changed at a time, and compare.",
     ),
+    "film": (
+        "rllib_mafql.report.film_cli",
+        "record",
+        "Film a held-out episode, to be watched on the grid's map in the report.",
+    ),
+    "report": (
+        "rllib_mafql.report.cli",
+        "report",
+        "One page of all results, and the tables of README.",
+    ),
     "score": (
         "rllib_mafql.evaluation.score_cli",
         "score",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +14,6 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
-from rllib_mafql import __version__
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import cluster_address, ray_session
@@ -27,6 +23,7 @@ from rllib_mafql.cli.yaml_values import parse_mapping, read_text
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
 from rllib_mafql.evaluation.marl_eval import marl_eval
 from rllib_mafql.evaluation.policies import SetupError
+from rllib_mafql.evaluation.provenance import provenance
 from rllib_mafql.evaluation.results import markdown, rich_table, summarize, title
 from rllib_mafql.evaluation.rollouts import EpisodeResult, run_episodes
 from rllib_mafql.evaluation.settings import config_key
@@ -137,9 +134,7 @@ def run_and_report(
         "episodes": episodes,
         "workers": workers,
         "wall_s": round(time.perf_counter() - started, 1),
-        "command": shlex.join(["mafql", *sys.argv[1:]]),
-        "version": __version__,
-        "commit": _commit(),
+        **provenance(),
     }
     summary = summarize(agents, results, settings, Path.cwd())
     console = wide_console()
@@ -247,20 +242,6 @@ def _draw_episode(agents: Sequence[AgentSpec], results: Sequence[EpisodeResult],
         grid=shown.env_config["grid"],
     )
     tell(f"wrote {path}")
-
-
-def _commit() -> str | None:
-    """Of the checkout that this file is tracked in; None if there is none."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("describe", "--always", "--dirty", "--abbrev=12")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _write(path: Path, text: str) -> None:

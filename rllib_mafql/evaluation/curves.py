@@ -120,6 +120,27 @@ def _flat(nested: dict, prefix: str = "") -> Row:
     return flat
 
 
+def held_out_curve(checkpoint: Path) -> dict[str, list[float]] | None:
+    """How a run did on held-out episodes while it was trained, told by what Ray Tune wrote beside its checkpoint.
+
+    Returns:
+        "updates" (learner updates, 0 where there are none), "steps" (environment steps), "seconds" (of training, from
+        its start), "score" and "survival", one value for each evaluation; None where nothing is told.
+    """
+    trial = trial_folder(checkpoint)
+    keys = {
+        "updates": UPDATES,
+        "steps": STEPS,
+        "seconds": "time_total_s",
+        "score": "evaluation/env_runners/score",
+        "survival": "evaluation/env_runners/survived",
+    }
+    rows = [] if trial is None else [row for row in read_progress(trial) if keys["score"] in row]
+    if not rows:
+        return None
+    return {name: [round(row.get(key, 0.0), 4) for row in rows] for name, key in keys.items()}
+
+
 def _number(text: str | None) -> float | None:
     try:
         return float(text) if text else None

@@ -11,6 +11,8 @@ The keys below are stable::
         algorithm       RLlib algorithm's name, null for a rule
         execution       "decentralized", "centralized", null for a rule
         checkpoints     path of each run relative to the directory the command ran in, null for a rule
+        curves          for each run, how it did on held-out episodes in training: lists "updates", "steps", "seconds",
+                        "score" and "survival"; null where that is not known, and for a rule
         flow_steps      as asked for, null for those of training
         interface       its own env_config keys: zones, observability, actions, balance, curtail_step
         metrics         name -> {"mean", "low", "high"}; low and high are null for a single episode; {} if all failed
@@ -40,6 +42,7 @@ from rich import box
 from rich.table import Table
 
 from rllib_mafql.evaluation.agents import AgentSpec
+from rllib_mafql.evaluation.curves import held_out_curve
 from rllib_mafql.evaluation.rollouts import EpisodeResult
 from rllib_mafql.evaluation.settings import INTERFACE_KEYS
 from rllib_mafql.evaluation.statistics import CONFIDENCE, RESAMPLES, Interval, compare, run_intervals, wilson_share
@@ -152,6 +155,9 @@ def _summarize_agent(
         "checkpoints": None
         if agent.checkpoint is None
         else [relative_path(run.checkpoint, base) for run in runs if run.checkpoint is not None],
+        "curves": None
+        if agent.checkpoint is None
+        else [held_out_curve(run.checkpoint) for run in runs if run.checkpoint is not None],
         "flow_steps": agent.flow_steps,
         "interface": {key: agent.env_config[key] for key in INTERFACE_KEYS},
         "metrics": {metric: interval._asdict() for metric, interval in means.items()},

@@ -82,7 +82,14 @@ def create_env(env_config: dict[str, Any]) -> Any:
     return ZonedGridEnv(env_config)
 
 
-def play(env: Any, policy: Policy, agent: str, episode: int, run: int = 0) -> EpisodeResult:
+def play(
+    env: Any,
+    policy: Policy,
+    agent: str,
+    episode: int,
+    run: int = 0,
+    watch: Callable[[Any], None] = lambda env: None,
+) -> EpisodeResult:
     """Play episode number `episode` to its end.
 
     Args:
@@ -91,6 +98,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int, run: int = 0) -> Ep
         agent: name to put on the result.
         episode: k of `env.episode_spec(k)`.
         run: number to put on the result.
+        watch: called with the environment at the start and after every step, while the grid is up.
     """
     spec = env.episode_spec(episode)
     observations, _ = env.reset(**spec)
@@ -98,6 +106,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int, run: int = 0) -> Ep
     start = env.grid_state.get_time_stamp().isoformat()
     step_minutes = float(env.grid_state.delta_time)
     points = [_point(env)]
+    watch(env)
     steps, deciding, done = 0, 0.0, False
     energy = np.zeros(2)
     while not done:
@@ -110,6 +119,7 @@ def play(env: Any, policy: Policy, agent: str, episode: int, run: int = 0) -> Ep
         if not terminated["__all__"]:  # of a grid that is down there is nothing to show
             points.append(_point(env))
             energy += _moved_mw(env)
+            watch(env)
     info = next(iter(infos.values()))
     rho_max, raised, lowered = (np.array(column) for column in zip(*points, strict=True))
     names = [zone.name for zone in env.zones]

@@ -1,0 +1,128 @@
+"""Tables of results: summary.json, README's, and those of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rllib_mafql.evaluation.results import title
+from rllib_mafql.report.results_folder import Results, Summary
+
+#: Names of dispatchers that see the whole grid, where they stand beside those that do not.
+CALLED = {"qp": "qp_central", "qp_n1": "qp_n1_central", "proportional": "proportional_central"}
+
+#: What others are compared with.
+REFERENCE = "qp_zones"
+
+
+def summarize(results: Results) -> dict[str, Any]:
+    """The content of summary.json, from the main evaluations.
+
+    {"settings": {setting: {"played", "command", "commit", "agents": {name: {"label", "kind" ("learned" or "rule"),
+    "seeds", "episodes", "survival", "score", "ci" [low, high], "iqm", "decision_ms"}}}}}
+    """
+    return {"settings": {name: _setting(summary) for name, summary in sorted(results.main.items(), key=_order)}}
+
+
+def _order(item: tuple[str, Summary]) -> tuple[bool, float, bool]:
+    config = item[1]["settings"]["env_config"]
+    return item[0] == "14", -config["thermal_limit_scale"], config["opponent"]
+
+
+def _setting(summary: Summary) -> dict[str, Any]:
+    settings = summary["settings"]
+    agents = {CALLED.get(name, name): _agent(agent) for name, agent in summary["agents"].items() if agent["metrics"]}
+    return {
+        "played": title(summary),
+        "command": settings["command"],
+        "commit": settings["commit"],
+        "agents": dict(sorted(agents.items(), key=lambda item: -item[1]["score"])),
+    }
+
+
+def _agent(agent: Mapping[str, Any]) -> dict[str, Any]:
+    metrics, score = agent["metrics"], agent["metrics"]["score"]
+    return {
+        "label": agent["label"],
+        "kind": "rule" if agent["kind"] == "rule" else "learned",
+        "seeds": len(agent["checkpoints"] or [None]),
+        "episodes": len({one["episode"] for one in agent["episodes"]}),
+        "survival": round(metrics["survival"]["mean"], 4),
+        "score": round(score["mean"], 4),
+        "ci": [None if score[end] is None else round(score[end], 4) for end in ("low", "high")],
+        "iqm": round(agent["iqm"]["score"]["mean"], 4),
+        "decision_ms": round(metrics["decision_ms"]["mean"], 3),
+    }
+
+
+def readme_table(summary: Summary) -> str:
+    """Survival and score of every agent in every setting, as Markdown."""
+    settings = summary["settings"]
+    names: dict[str, str] = {}
+    for setting in settings.values():
+        for name, agent in setting["agents"].items():
+            names.setdefault(name, agent["label"])
+    lines = ["| | " + " | ".join(settings) + " |", "|:--|" + "--:|" * len(settings)]
+    for name, label in names.items():
+        cells = [_cell(setting["agents"].get(name)) for setting in settings.values()]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(agent: Mapping[str, Any] | None) -> str:
+    if agent is None:
+        return "–"
+    low, high = agent["ci"]
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{agent['survival']:.0%}, {agent['score']:.3f}{interval}"
+
+
+class Column(NamedTuple):
+    """A column of the page's tables: heading, explanation, metric and form."""
+
+    heading: str
+    tells: str
+    metric: str
+    form: str
+    interval: bool = False
+
+
+COLUMNS = (
+    Column("Survival", "share of episodes played to their last step", "survival", "{:.0%}", True),
+    Column("Score", "composite score per step, in [0, 1]; 0 after a blackout", "score", "{:.3f}", True),
+    Column("IQM", "score: mean of the middle half", "iqm", "{:.3f}"),
+    Column("Overload", "steps of an episode with a line above its limit", "overload_steps", "{:.1f}"),
+    Column("Dispatched", "MWh of redispatch, either way, in an episode", "dispatched_mwh", "{:,.0f}"),
+    Column("Curtailed", "MWh of wind and sun not used", "curtailed_mwh", "{:,.0f}"),
+    Column("Cost", "component of the score: 1 is free", "cost", "{:.3f}"),
+    Column("ms", "of a decision, all zones together", "decision_ms", "{:.2f}"),
+)
+
+
+def page_rows(summary: Summary) -> Iterator[dict[str, Any]]:
+    """The agents of an evaluation, best first: label, kind, seeds, cells, and what their difference to the QP is."""
+    agents = [(name, agent) for name, agent in summary["agents"].items() if agent["metrics"]]
+    for name, agent in sorted(agents, key=lambda item: -item[1]["metrics"]["score"]["mean"]):
+        yield {
+            "label": agent["label"],
+            "kind": "rule" if agent["kind"] == "rule" else "learned",
+            "seeds": len(agent["checkpoints"] or [None]),
+            "cells": [_value(agent, column) for column in COLUMNS],
+            "difference": _difference(agent["comparisons"].get(REFERENCE)) if name != REFERENCE else "",
+        }
+
+
+def _value(agent: Mapping[str, Any], column: Column) -> str:
+    value = agent["iqm"]["score"] if column.metric == "iqm" else agent["metrics"][column.metric]
+    text = column.form.format(value["mean"])
+    if column.interval and value["low"] is not None:
+        text += f" [{column.form.format(value['low'])}, {column.form.format(value['high'])}]"
+    return text
+
+
+def _difference(comparison: Mapping[str, Any] | None) -> str:
+    if comparison is None:
+        return "–"
+    value = comparison["difference"]
+    interval = "" if value["low"] is None else f" [{value['low']:+.3f}, {value['high']:+.3f}]"
+    return f"{value['mean']:+.3f}{interval}, P {comparison['probability']['mean']:.2f}"
