@@ -1,15 +1,16 @@
 """Grid2Op's step for what zones do, without the machinery that it does not need.
 
 Grid2Op's ``Environment.step`` spends three quarters of its time around the power flow: it builds and checks actions,
-merges them into a backend action, keeps an opponent and alarms, and copies about 60 arrays into an observation. A zone
+merges them into a backend action, keeps alarms, and copies about 60 arrays into an observation. A zone
 changes no topology, so most steps need none of that. ``GridStepper`` does what is left, on Grid2Op's own state, in
 Grid2Op's order and precision, and hands every other step to Grid2Op itself:
 
-- a line is closed, a maintenance begins, or a target is one that Grid2Op would refuse: the whole step;
+- a line is closed, a maintenance or an opponent's attack begins, or a target is one that Grid2Op would refuse: the
+  whole step;
 - a line trips or the power flow diverges: what follows the power flow.
 
 It leaves the state that Grid2Op would leave, so that the two can follow each other; of what cannot matter here it keeps
-no account: times that units have been on or off, alerts, timers. tests/grid2op_zones/test_fast_step.py plays the same
+no account: times that units have been on or off, timers. tests/grid2op_zones/test_fast_step.py plays the same
 actions through plain Grid2Op and compares everything. Written against Grid2Op 1.12.
 """
 
@@ -28,6 +29,7 @@ from lightsim2grid import LightSimBackend
 from grid2op_zones import _kernels
 from grid2op_zones.action import ActionMap, Orders
 from grid2op_zones.grid_state import GridState
+from grid2op_zones.opponent import Opponent, understood
 from grid2op_zones.redispatch import DirectRedispatchSolver, solve_directly
 
 #: Grid2Op's marks of an action that it refused, in whole or in part.
@@ -79,6 +81,7 @@ class GridStepper:
         self._efficiency[1] /= cls.storage_discharging_efficiency
         self._e_max, self._e_min = cls.storage_Emax, cls.storage_Emin
         self._leak = cls.storage_loss * simulator.delta_time_seconds / 3600.0
+        self._opponent = Opponent(simulator) if simulator._oppSpace.init_budget > 0.0 and self._fast else None
         self._changes = simulator._helper_action_env({})  # what the series change in a step, in Grid2Op's form
         self.begin()
 
@@ -91,7 +94,8 @@ class GridStepper:
     def step(self, orders: Orders, reconnect: int | None) -> Outcome:
         """Plays one step with these orders, closing the line ``reconnect`` if one is given."""
         outcome = None
-        if self._fast and reconnect is None and not self._lines_go_out() and self._storages_connected():
+        attacked = self._opponent is not None and self._opponent.acts()
+        if self._fast and reconnect is None and not (attacked or self._lines_go_out()) and self._storages_connected():
             outcome = self._play(orders)
         if outcome is None:
             outcome = self._hand_over(orders, reconnect)
@@ -109,6 +113,8 @@ class GridStepper:
     def _hand_over(self, orders: Orders, reconnect: int | None) -> Outcome:
         self.handed_over += 1
         self._catch_up()
+        if self._opponent is not None:
+            self._env.current_obs = self.observation()  # by which an opponent chooses
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._observation, _, _, info = self._env.step(self._action_map.action(orders, reconnect))
@@ -184,6 +190,8 @@ class GridStepper:
                 [error, ImpossibleRedispatching("no dispatch within ramps, pmin and pmax balances the grid")]
             )
         self._set_injections(volt)
+        if self._opponent is not None:
+            self._opponent.proceed()
         if not self._run_powerflow() or self._protect():
             return self._after_powerflow(scheduled)
         self._register(scheduled)
@@ -339,7 +347,8 @@ def _targets(state: Any, redispatch: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def supported(simulator: Any) -> bool:
     """Whether a step of ``simulator`` holds nothing but what is played here.
 
-    No opponent, alarms, hazards or detachment, one slack, AC, and Grid2Op's default rules for what ends an episode.
+    No alarms, hazards or detachment, one slack, AC, no opponent or one that is understood, and Grid2Op's default rules
+    for what ends an episode.
     """
     cls, backend, parameters = type(simulator), simulator.backend, simulator._parameters
     data = simulator.chronics_handler.real_data
@@ -352,7 +361,7 @@ def supported(simulator: Any) -> bool:
             backend._dist_slack_non_renew or backend._automatically_disconnect or backend._need_islanding_detection
         )
         and backend._gen_slack_id is None
-        and simulator._oppSpace.init_budget == 0.0
+        and (simulator._oppSpace.init_budget == 0.0 or understood(simulator))
         and not (simulator._has_attention_budget or simulator._env_dc or cls.detachment_is_allowed)
         and cls.redispatching_unit_commitment_availble
         and not parameters.STOP_EP_IF_GEN_BREAK_CONSTRAINTS

@@ -24,6 +24,8 @@ CASES = [
     {"grid": "l2rpn_idf_2023", "thermal_limit_scale": 1.1, "redispatch_solver": "direct"},
     {"grid": "educ_case14_storage", "redispatch_solver": "direct"},
     {"grid": "l2rpn_case14_sandbox", "thermal_limit_scale": 0.8},
+    {"grid": "l2rpn_idf_2023", "opponent": True, "thermal_limit_scale": 1.4, "redispatch_solver": "direct"},
+    {"grid": "l2rpn_idf_2023", "opponent": True},
 ]
 
 #: Grid2Op does not set these in the observation of a lost grid: they hold what memory held before.
@@ -42,7 +44,7 @@ def plain_grid2op(config):
             action_class=PlayableAction,
             reward_class=ConstantReward,
             chronics_class=MultifolderWithCache,  # series that are not cached draw maintenance in another order
-            **NO_OPPONENT,
+            **({} if config["opponent"] else NO_OPPONENT),
             **solver,
         )
         parameters = grid.parameters
@@ -76,7 +78,7 @@ def test_plain_grid2op_gives_the_same_observations_and_ends(given):
     rng = np.random.default_rng(0)
     out = np.zeros(sum(env.observer.sizes.values()), np.float32)
     seen = np.zeros_like(out)
-    ends, sent, resets = Counter(), [], []
+    ends, sent, resets, attacked = Counter(), [], [], 0
     send, reset = env._stepper.step, env.simulator.reset
     env._stepper.step = lambda orders, line: sent.append((orders, line)) or send(orders, line)
     env.simulator.reset = lambda **kwargs: resets.append(deepcopy(kwargs)) or reset(**kwargs)  # it changes the options
@@ -94,7 +96,8 @@ def test_plain_grid2op_gives_the_same_observations_and_ends(given):
                 )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    theirs, _, done, _ = plain.step(env.action_map.action(*sent[-1]))
+                    theirs, _, done, told = plain.step(env.action_map.action(*sent[-1]))
+                attacked += told["opponent_attack_line"] is not None
                 over = terminated or truncated
                 assert not differences(env.grid_observation, theirs), f"episode {episode}, step {env._steps}"
                 assert terminated == (not theirs.line_status.any()) and (done or not terminated)
@@ -108,26 +111,29 @@ def test_plain_grid2op_gives_the_same_observations_and_ends(given):
         env.close()
         plain.close()
     assert sum(ends.values()) == 4
+    assert not env.config["opponent"] or attacked > 10
 
 
 @pytest.mark.parametrize("opponent", [False, True])
 def test_steps_through_grid2op_alone_play_the_same_episode(opponent):
-    """``fast_step: false`` is the same environment; with an opponent every step is Grid2Op's anyway."""
-    config = {"opponent": opponent, "thermal_limit_scale": 1.2, "max_steps": 60}
-    histories = []
+    """``fast_step: false`` is the same environment."""
+    config = {"opponent": opponent, "thermal_limit_scale": 1.4}
+    histories, attacked = [], []
     for fast in (True, False):
         env = ZonedGridEnv({**config, "fast_step": fast})
         rng = np.random.default_rng(3)
         out = np.zeros(sum(env.observer.sizes.values()), np.float32)
         history = [(env.joint_reset(out, seed=5), out.copy())]
         while "end_reason" not in history[-1][0]:
-            *_, info = env.joint_step(rng.uniform(-0.3, 0.3, env.action_map.size), out)
+            *_, info = env.joint_step(rng.uniform(-0.05, 0.05, env.action_map.size), out)
             history.append((info, out.copy()))
+            attacked.append(env.simulator._oppSpace.last_attack is not None)
         histories.append(history)
-        if opponent or not fast:
-            assert env._stepper.handed_over == len(history) - 1
+        handed_over = env._stepper.handed_over
+        assert handed_over < 0.3 * len(history) if fast else handed_over == len(history) - 1
         env.close()
     assert len(histories[0]) == len(histories[1])
+    assert not opponent or sum(attacked) > 20
     for (info, obs), (other_info, other_obs) in zip(*histories, strict=True):
         assert info == other_info
         np.testing.assert_array_equal(obs, other_obs)
