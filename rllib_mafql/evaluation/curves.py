@@ -105,7 +105,7 @@ def parse_results(lines: Iterable[str]) -> list[Row]:
 
 def _fresh(row: Row) -> Row:
     """The row without an evaluation that RLlib carried over from the iteration before."""
-    if row.get(ITERATION, 0.0) % row.get("config/evaluation_interval", 1.0) == 0:
+    if row.get(ITERATION, 0.0) % (row.get("config/evaluation_interval") or 1.0) == 0:
         return row
     return {key: value for key, value in row.items() if not key.startswith("evaluation/")}
 
