@@ -21,6 +21,7 @@ from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console
 from rllib_mafql.cli.yaml_values import parse_mapping, read_text
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
+from rllib_mafql.evaluation.curves import held_out_curve
 from rllib_mafql.evaluation.marl_eval import marl_eval
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.provenance import provenance
@@ -136,7 +137,10 @@ def run_and_report(
         "wall_s": round(time.perf_counter() - started, 1),
         **provenance(),
     }
-    summary = summarize(agents, results, settings, Path.cwd())
+    curves = {
+        (agent.name, agent.run): held_out_curve(agent.checkpoint) for agent in agents if agent.checkpoint is not None
+    }
+    summary = summarize(agents, results, settings, Path.cwd(), curves)
     console = wide_console()
     console.print(title(summary), markup=False, style="bold", soft_wrap=True)
     console.print(rich_table(summary))

@@ -42,7 +42,6 @@ from rich import box
 from rich.table import Table
 
 from rllib_mafql.evaluation.agents import AgentSpec
-from rllib_mafql.evaluation.curves import held_out_curve
 from rllib_mafql.evaluation.rollouts import EpisodeResult
 from rllib_mafql.evaluation.settings import INTERFACE_KEYS
 from rllib_mafql.evaluation.statistics import CONFIDENCE, RESAMPLES, Interval, compare, run_intervals, wilson_share
@@ -96,7 +95,11 @@ COLUMNS = (
 
 
 def summarize(
-    agents: Sequence[AgentSpec], results: Sequence[EpisodeResult], settings: Mapping[str, Any], base: Path
+    agents: Sequence[AgentSpec],
+    results: Sequence[EpisodeResult],
+    settings: Mapping[str, Any],
+    base: Path,
+    curves: Mapping[tuple[str, int], Any] | None = None,
 ) -> dict[str, Any]:
     """Put results into the form this module's docstring describes.
 
@@ -105,6 +108,7 @@ def summarize(
         results: their episodes.
         settings: the "settings" entry, but for what this function adds: confidence and resamples.
         base: directory that checkpoint paths are made relative to.
+        curves: (name, run) -> `held_out_curve` of that run's checkpoint; None: of none.
     """
     runs: dict[str, list[AgentSpec]] = defaultdict(list)
     for agent in agents:
@@ -114,7 +118,7 @@ def summarize(
     return {
         "format": FORMAT,
         "settings": {**settings, "confidence": CONFIDENCE, "resamples": RESAMPLES},
-        "agents": {name: _summarize_agent(runs[name], own[name], name, tables, base) for name in runs},
+        "agents": {name: _summarize_agent(runs[name], own[name], name, tables, base, curves or {}) for name in runs},
     }
 
 
@@ -137,7 +141,12 @@ def _table(results: Sequence[EpisodeResult], runs: int) -> _Table:
 
 
 def _summarize_agent(
-    runs: Sequence[AgentSpec], results: Sequence[EpisodeResult], name: str, tables: Mapping[str, _Table], base: Path
+    runs: Sequence[AgentSpec],
+    results: Sequence[EpisodeResult],
+    name: str,
+    tables: Mapping[str, _Table],
+    base: Path,
+    curves: Mapping[tuple[str, int], Any],
 ) -> dict[str, Any]:
     agent, table = runs[0], tables[name]
     means: dict[str, Interval] = {}
@@ -155,9 +164,7 @@ def _summarize_agent(
         "checkpoints": None
         if agent.checkpoint is None
         else [relative_path(run.checkpoint, base) for run in runs if run.checkpoint is not None],
-        "curves": None
-        if agent.checkpoint is None
-        else [held_out_curve(run.checkpoint) for run in runs if run.checkpoint is not None],
+        "curves": None if agent.checkpoint is None else [curves.get((name, run.run)) for run in runs],
         "flow_steps": agent.flow_steps,
         "interface": {key: agent.env_config[key] for key in INTERFACE_KEYS},
         "metrics": {metric: interval._asdict() for metric, interval in means.items()},

@@ -10,6 +10,7 @@ from typing import Any
 
 from rllib_mafql.cli.errors import InputError
 from rllib_mafql.evaluation.ablations import ABLATIONS, BASE
+from rllib_mafql.evaluation.merging import merge
 from rllib_mafql.evaluation.results import FORMAT
 from rllib_mafql.report.film import KIND as FILM
 
@@ -57,7 +58,7 @@ def setting_name(summary: Summary) -> str:
 
 
 def read_results(folder: Path) -> Results:
-    """Reads all JSON files in a folder.
+    """Reads all JSON files in a folder; those in a folder within it are evaluations of the same episodes, merged.
 
     Raises:
         InputError: There is no such folder, no result in it, or a file that is none of them, or of another version.
@@ -66,20 +67,38 @@ def read_results(folder: Path) -> Results:
         raise InputError(f"{folder}: no such folder")
     results = Results()
     for file in sorted(folder.glob("*.json")):
-        if file.name == SUMMARY:
-            continue
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: is no JSON: {error}") from error
-        getattr(results, _place(file, content))[file.stem] = content
+        if file.name != SUMMARY:
+            content = _read(file)
+            getattr(results, _place(file, content))[file.stem] = content
+    for part in sorted({file.parent for file in folder.glob("*/*.json")}):
+        results.evaluations[part.name] = _merged(part)
     if not results.evaluations:
         raise InputError(f"{folder}: has no result of `mafql evaluate --json`")
     for name, summary in results.evaluations.items():
         setting = setting_name(summary)
         if name != setting and not name.startswith(f"{setting}_"):
-            raise InputError(f"{folder / name}.json: its name should be or begin with that of its setting, {setting}")
+            raise InputError(f"{folder / name}: its name should be or begin with that of its setting, {setting}")
     return results
+
+
+def _merged(folder: Path) -> Summary:
+    """The evaluations in a folder as one."""
+    summaries = {}
+    for file in sorted(folder.glob("*.json")):
+        summaries[file.name] = _read(file)
+        if _place(file, summaries[file.name]) != "evaluations":
+            raise InputError(f"{file}: is no result of `mafql evaluate --json`")
+    try:
+        return merge(summaries)
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}") from error
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: is no JSON: {error}") from error
 
 
 def _place(file: Path, content: Any) -> str:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from rllib_mafql.evaluation.curves import STEPS, learning_curves, read_progress, series, trial_folder, x_axis
+from rllib_mafql.evaluation.curves import (
+    STEPS,
+    held_out_curve,
+    learning_curves,
+    read_progress,
+    series,
+    trial_folder,
+    x_axis,
+)
 
 
 def result(i: int) -> dict:
@@ -86,3 +94,13 @@ def test_nothing_known_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no known metric"):
         learning_curves([{STEPS: 1.0}], tmp_path / "none.png", title="")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_run_s_held_out_curve(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("\n".join(json.dumps(result(i)) for i in range(1, 5)))
+    curve = held_out_curve(tmp_path / "checkpoint_000000")
+    assert curve is not None and curve["score"] == [0.2, 0.4] and curve["survival"] == [0.4, 0.8]
+    assert held_out_curve(tmp_path / "elsewhere" / "deeper" / "checkpoint") is None
+    never = [{**result(i), "config": {"evaluation_interval": 0}} for i in (1,)]
+    (tmp_path / "result.json").write_text("\n".join(map(json.dumps, never)))
+    assert held_out_curve(tmp_path / "checkpoint_000000") is None

@@ -86,7 +86,7 @@ def test_the_keys_are_those_documented(summary: dict[str, Any]) -> None:
     metrics += ["decision_ms"]
     for agent in summary["agents"].values():
         assert list(agent) == [
-            *("label", "kind", "algorithm", "execution", "checkpoints", "flow_steps", "interface"),
+            *("label", "kind", "algorithm", "execution", "checkpoints", "curves", "flow_steps", "interface"),
             *("metrics", "iqm", "comparisons", "episodes", "failed"),
         ]
         for episode in agent["episodes"]:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from grid2op_zones.config import check_env_config
 from rllib_mafql.cli.mafql import app
 from rllib_mafql.evaluation.agents import AgentSpec
+from rllib_mafql.evaluation.curves import held_out_curve
 from rllib_mafql.evaluation.results import summarize
 from rllib_mafql.evaluation.rollouts import EpisodeResult
 from rllib_mafql.report.cli import BEGIN, END
@@ -52,7 +53,8 @@ def evaluation(folder: Path) -> dict[str, Any]:
                 spec = {"seed": k, "options": {"scenario": k, "start": 0}}
                 results.append(EpisodeResult(name, k, spec=spec, metrics=metrics, end_reason="overload", run=run))
     settings = {"grid": HARD["grid"], "env_config": HARD, "episodes": 2, "workers": 0, "wall_s": 1.0, **PROVENANCE}
-    return summarize(agents, results, settings, folder)
+    curves = {(one.name, one.run): held_out_curve(one.checkpoint) for one in agents if one.checkpoint is not None}
+    return summarize(agents, results, settings, folder, curves)
 
 
 @pytest.fixture
@@ -143,6 +145,25 @@ def test_a_readme_without_marks_is_left_alone(results: Path, tmp_path: Path, tex
     answer = run("report", results, "--out", tmp_path / "page", "--readme", readme)
     assert answer.exit_code == 2 and "must have the lines" in " ".join(answer.output.split())
     assert readme.read_text() == text and not (results / "summary.json").exists()
+
+
+def test_evaluations_in_a_folder_are_one(results: Path, tmp_path: Path) -> None:
+    whole = json.loads((results / "118_x0.9_opponent.json").read_text())
+    folder = results / "118_x0.9_opponent"
+    folder.mkdir()
+    (results / "118_x0.9_opponent.json").rename(folder / "first.json")
+    whole["agents"] = {"b": {**whole["agents"]["a"], "label": "b"}}
+    (folder / "second.json").write_text(json.dumps(whole))
+    assert run("report", results, "--out", tmp_path / "page").exit_code == 0
+    agents = json.loads((results / "summary.json").read_text())["settings"]["118_x0.9_opponent"]["agents"]
+    assert {name: agent["score"] for name, agent in agents.items()} == {
+        **{"a": 0.75, "b": 0.75},
+        **{"qp_zones": 0.65, "qp_central": 0.625},
+    }
+    whole["settings"]["env_config"]["opponent"] = False
+    (folder / "third.json").write_text(json.dumps(whole))
+    answer = run("report", results, "--out", tmp_path / "page")
+    assert answer.exit_code == 2 and "third.json and first.json differ in env_config" in " ".join(answer.output.split())
 
 
 @pytest.mark.parametrize(
