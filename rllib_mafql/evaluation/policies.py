@@ -1,4 +1,7 @@
-"""Policies as evaluation plays them: all zones' observations in, their actions out, deterministic where learned."""
+"""Policies as evaluation plays them: all zones' observations in, their actions out, deterministic where learned.
+
+MAFQL's flows run in ONNX Runtime, as they do when deployed; other modules in torch.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from rllib_mafql.deploy.graph import flow_model
 from rllib_mafql.deploy.package import CENTRALIZED, POLICY
 from rllib_mafql.deploy.session import Session
+from rllib_mafql.deploy.weights import field_weights
 from rllib_mafql.evaluation.agents import AgentSpec
 from rllib_mafql.evaluation.checkpoint import TEACHER, load_module, read_checkpoint
 
@@ -48,38 +53,25 @@ class RulePolicy:
         return self._behavior.act()
 
 
+#: One zone's policy, or that of all of them together: observation (d,) -> action (m,).
+Act = Callable[[np.ndarray], np.ndarray]
+
+
 class ZonePolicy:
-    """One module per zone, each on its own zone's observation.
+    """One policy per zone, each on its own zone's observation.
 
     Args:
-        modules: zone -> module; zones may share one.
+        policies: zone -> its policy; zones may share one.
     """
 
-    def __init__(self, modules: Mapping[str, TorchRLModule]) -> None:
-        self._modules = modules
+    def __init__(self, policies: Mapping[str, Act]) -> None:
+        self._policies = policies
 
     def start(self, episode: int) -> None:
         pass
 
     def act(self, observations: Arrays) -> Arrays:
-        return {zone: module_action(module, observations[zone]) for zone, module in self._modules.items()}
-
-
-class ExportedPolicy:
-    """One ONNX model per zone, each on its own zone's observation.
-
-    Args:
-        models: zone -> model.
-    """
-
-    def __init__(self, models: Mapping[str, Session]) -> None:
-        self._models = models
-
-    def start(self, episode: int) -> None:
-        pass
-
-    def act(self, observations: Arrays) -> Arrays:
-        return {zone: model(observations[zone]) for zone, model in self._models.items()}
+        return {zone: policy(observations[zone]) for zone, policy in self._policies.items()}
 
 
 class JointPolicy:
@@ -90,7 +82,7 @@ class JointPolicy:
         action_sizes: zone -> m_i, in the joint order.
     """
 
-    def __init__(self, policy: Callable[[np.ndarray], np.ndarray], action_sizes: Mapping[str, int]) -> None:
+    def __init__(self, policy: Act, action_sizes: Mapping[str, int]) -> None:
         self._policy = policy
         self._zones = list(action_sizes)
         self._ends = np.cumsum(list(action_sizes.values()))[:-1]
@@ -146,7 +138,7 @@ def build_policy(agent: AgentSpec, env: Any) -> Policy:
     if agent.execution == "centralized":
         module = load_module(agent.checkpoint, TEACHER, agent.flow_steps)
         _check(agent, TEACHER, module, sum(obs_sizes.values()), sum(action_sizes.values()))
-        return JointPolicy(partial(module_action, module), action_sizes)
+        return JointPolicy(_acting(module), action_sizes)
 
     info = read_checkpoint(agent.checkpoint)
     module_of = {zone: info.module_of(zone) for zone in env.possible_agents}
@@ -156,7 +148,17 @@ def build_policy(agent: AgentSpec, env: Any) -> Policy:
     modules = {name: load_module(agent.checkpoint, name, agent.flow_steps) for name in sorted(set(module_of.values()))}
     for zone, name in module_of.items():
         _check(agent, zone, modules[name], obs_sizes[zone], action_sizes[zone])
-    return ZonePolicy({zone: modules[name] for zone, name in module_of.items()})
+    policies = {name: _acting(module) for name, module in modules.items()}
+    return ZonePolicy({zone: policies[name] for zone, name in module_of.items()})
+
+
+def _acting(module: TorchRLModule) -> Act:
+    """A module's deterministic actions; a flow's from ONNX Runtime."""
+    from rllib_mafql.modules import FlowPolicy
+
+    if type(module) is FlowPolicy:
+        return Session(flow_model(field_weights(module.acting), module.flow_steps).SerializeToString())
+    return partial(module_action, module)
 
 
 def _exported_policy(agent: AgentSpec, obs_sizes: Mapping[str, int], action_sizes: Mapping[str, int]) -> Policy:
@@ -171,7 +173,7 @@ def _exported_policy(agent: AgentSpec, obs_sizes: Mapping[str, int], action_size
     models = {zone: Session(agent.checkpoint / zone / POLICY) for zone in obs_sizes}
     for zone, model in models.items():
         _check_sizes(agent, zone, model, obs_sizes[zone], action_sizes[zone])
-    return ExportedPolicy(models)
+    return ZonePolicy(models)
 
 
 def _check_sizes(agent: AgentSpec, name: str, model: Session, obs_size: int, action_size: int) -> None:

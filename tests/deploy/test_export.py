@@ -22,7 +22,7 @@ from rllib_mafql.deploy.package import ARRAYS, EXPORT, MANIFEST, POLICY, read_ex
 from rllib_mafql.deploy.session import Session
 from rllib_mafql.evaluation.agents import AgentSpec, resolve_agents
 from rllib_mafql.evaluation.checkpoint import MODULES, TEACHER, load_module
-from rllib_mafql.evaluation.policies import ExportedPolicy, JointPolicy, SetupError, build_policy, module_action
+from rllib_mafql.evaluation.policies import JointPolicy, SetupError, ZonePolicy, build_policy, module_action
 from tests.deploy.conftest import GRID_14, GRID_118, Setup
 
 ZONES = ["zone_0", "zone_1", "zone_2"]
@@ -330,9 +330,22 @@ def test_an_export_is_two_agents_and_a_suffix_picks_one(case14: Setup) -> None:
     assert {agent.kind for agent in both} == {"exported"} and both[0].checkpoint == case14.folder
     (central,) = resolve(f"{case14.folder}:centralized")
     assert central == both[1]
-    assert isinstance(build_policy(both[0], case14.env), ExportedPolicy)
+    assert isinstance(build_policy(both[0], case14.env), ZonePolicy)
     assert isinstance(build_policy(central, case14.env), JointPolicy)
     assert both[0].env_config["safety"]["level"] == "lines" and both[0].env_config["scenarios"]["split"] == "test"
+
+
+def test_a_checkpoint_acts_in_evaluation_as_its_modules_do(case14: Setup) -> None:
+    seen = case14.observations[-1]
+    for agent in resolve(case14.checkpoint, flow_steps=3):
+        actions = build_policy(agent, case14.env).act(seen)
+        if agent.execution == "centralized":
+            joint = module_action(load_module(case14.checkpoint, TEACHER, 3), np.concatenate(list(seen.values())))
+            np.testing.assert_allclose(np.concatenate(list(actions.values())), joint, rtol=0, atol=1e-5)
+            continue
+        for zone, action in actions.items():
+            wanted = module_action(load_module(case14.checkpoint, zone, 3), seen[zone])
+            np.testing.assert_allclose(action, wanted, rtol=0, atol=1e-5)
 
 
 def test_an_export_and_its_checkpoint_side_by_side(case14: Setup) -> None:

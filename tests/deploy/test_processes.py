@@ -22,7 +22,7 @@ from grid2op_zones.measurement import QUANTITIES, Meter
 from grid2op_zones.simulator import make_simulator
 from rllib_mafql.deploy import MAFQLAgent, ZoneController
 from rllib_mafql.evaluation.agents import resolve_agents
-from rllib_mafql.evaluation.policies import ExportedPolicy, build_policy
+from rllib_mafql.evaluation.policies import ZonePolicy, build_policy
 from tests.deploy.conftest import Setup, env_config
 
 #: What a zone's process runs: measurements come in, decisions go out, and at the end what it has loaded.
@@ -171,7 +171,7 @@ def in_the_environment(env: ZonedGridEnv, folder: Path, episode: int) -> History
     """The exported policies act in one process, and the environment projects."""
     (agent,) = resolve_agents([f"{folder}:decentralized"], find_checkpoint=lambda path: path)[0]
     policy = build_policy(agent, env)
-    assert isinstance(policy, ExportedPolicy)
+    assert isinstance(policy, ZonePolicy)
     resets, reset = [], env.simulator.reset
     env.simulator.reset = lambda seed, options: (
         resets.append({"seed": seed, "options": dict(options)}) or reset(seed=seed, options=options)
