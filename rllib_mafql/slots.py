@@ -196,7 +196,8 @@ class Slot:
             self._steps = at + 1
             if self.recorded is not None:
                 components = info.get("reward_components", {})
-                self.recorded.add(self._obs[at], action, reward, self.imitable, self.policy, components)
+                cloned = self.imitable or advised
+                self.recorded.add(self._obs[at], action, reward, cloned, self.policy, components, advice)
         return bool(terminated), bool(truncated), info
 
     # Saving ----------------------------------------------------------------------------------------------------

@@ -109,10 +109,17 @@ def read_file(file: Path, options: TrainOptions) -> list[Experiment]:
         experiments = [_from_python(file)]
     else:
         raise InputError(f"{file}: must be a .yaml or a .py file")
+    if options.only is not None:
+        names = [experiment.name for experiment in experiments]
+        if options.only not in names:
+            raise InputError(f"--only: {file} has no experiment {options.only!r}{nearest(options.only, names)}")
+        experiments = [experiments[names.index(options.only)]]
     if len(experiments) > 1:
         for option, value in (("--experiment-name", options.experiment_name), ("--restore", options.restore)):
             if value is not None:
-                raise InputError(f"{option} is for one experiment, and {file} has {len(experiments)}")
+                raise InputError(
+                    f"{option} is for one experiment, and {file} has {len(experiments)}; pick one with --only"
+                )
     for experiment in experiments:
         _apply(options, experiment)
     return experiments
@@ -124,6 +131,8 @@ def from_options(options: TrainOptions) -> Experiment:
     Raises:
         InputError: If there is no algorithm or environment, or a value cannot be read.
     """
+    if options.only is not None:
+        raise InputError("--only is for a file of several experiments")
     if options.algo is None:
         raise InputError("say what to train: `--run ALGORITHM --env ENV`, or `rllib train file FILE`")
     experiment = Experiment("", "command line", options.algo, [])

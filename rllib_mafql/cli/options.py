@@ -56,6 +56,10 @@ class TrainOptions:
             "--resume", help="Go on with this experiment where it was interrupted.", rich_help_panel=_EXPERIMENT
         ),
     ] = False
+    only: Annotated[
+        str | None,
+        typer.Option(help="The one of the file's experiments to train.", rich_help_panel=_EXPERIMENT, metavar="NAME"),
+    ] = None
     experiment_name: Annotated[
         str | None,
         typer.Option(help="Name of the results folder; instead of the file's.", rich_help_panel=_OUTPUT),

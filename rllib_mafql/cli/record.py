@@ -38,6 +38,10 @@ def record(
             "proportional, proportional_zones, qp, qp_zones, qp_n1, qp_n1_zones.",
         ),
     ] = "qp_zones",
+    advisor: Annotated[
+        str | None,
+        typer.Option(help="Behaviour policy whose answer is recorded beside every step, to be cloned in its place."),
+    ] = None,
     noise: Annotated[float, typer.Option(min=0.0, help="Noise on the policies' costs and actions.")] = 0.0,
     random_start: Annotated[
         float,
@@ -65,10 +69,17 @@ def record(
     # Grid2Op's advice, for a backend that is not used here
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")
     with reported():
+        from grid2op_zones.dispatch import POLICIES
         from rllib_mafql.offline import RecordingError
 
         weights = parse_policies(policy)
-        settings = build_config(weights, noise, random_start, env_config(grid, config), workers, out, file_rows)
+        if advisor is not None and (advisor not in POLICIES or advisor == "random"):
+            raise InputError(
+                f"--advisor: no behaviour policy that could advise is named {advisor!r}{nearest(advisor, POLICIES)}"
+            )
+        settings = build_config(
+            weights, advisor, noise, random_start, env_config(grid, config), workers, out, file_rows
+        )
         seed = int.from_bytes(os.urandom(4)) if seed is None else seed
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -123,6 +134,7 @@ def env_config(grid: str, overrides: str | None) -> dict[str, Any]:
 
 def build_config(
     weights: dict[str, float],
+    advisor: str | None,
     noise: float,
     random_start: float,
     env: dict[str, Any],
@@ -139,6 +151,7 @@ def build_config(
     settings.environment("grid2op_zones", env_config=env)
     settings.training(
         behavior_policies=weights,
+        advisor=advisor,
         behavior_noise=noise,
         takeover_fraction=random_start,
         takeover_horizon=max(1, min(settings.takeover_horizon, env["max_steps"] // 2)),

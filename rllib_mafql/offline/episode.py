@@ -42,6 +42,7 @@ class FragmentBuilder:
         self._behavior: list[bool] = []
         self._policies: list[str] = []
         self._components: list[Mapping[str, float]] = []
+        self._advice: list[np.ndarray] = []
 
     def __len__(self) -> int:
         """Steps so far."""
@@ -55,6 +56,7 @@ class FragmentBuilder:
         behavior: bool,
         policy: str,
         components: Mapping[str, float],
+        advice: np.ndarray | None = None,
     ) -> None:
         """Adds a step.
 
@@ -65,6 +67,7 @@ class FragmentBuilder:
             behavior: a behaviour policy acted, so that the action is one to clone.
             policy: who acted: the behaviour policy's name, or "learned".
             components: parts of the reward by name, the same names in every step; may be empty.
+            advice: (sum m_i,) what the advisor would have done, in [-1, 1]; copied. None, in every step: there is none.
         """
         self._obs.append(np.array(obs, np.float32))
         self._actions.append(np.array(action, np.float32))
@@ -72,6 +75,8 @@ class FragmentBuilder:
         self._behavior.append(behavior)
         self._policies.append(policy)
         self._components.append(components)
+        if advice is not None:
+            self._advice.append(np.array(advice, np.float32))
 
     def finish(self, final_obs: np.ndarray, terminated: bool, truncated: bool) -> RecordedFragment:
         """The steps so far as one fragment; an episode that goes on does so in a new builder.
@@ -82,10 +87,12 @@ class FragmentBuilder:
             truncated: the episode was truncated with the last step.
 
         Raises:
-            ValueError: There is no step, or the steps' reward components have different names.
+            ValueError: There is no step, only some have advice, or their reward components have different names.
         """
         if not self._rewards:
             raise ValueError(f"episode {self.episode_id}: a fragment needs at least one step")
+        if len(self._advice) not in (0, len(self)):
+            raise ValueError(f"episode {self.episode_id}: {len(self._advice)} of {len(self)} steps have advice")
         names = list(self._components[0])
         for t, components in enumerate(self._components):
             if components.keys() != self._components[0].keys():
@@ -100,6 +107,7 @@ class FragmentBuilder:
                 rewards=np.array(self._rewards, np.float32),
                 behavior=np.array(self._behavior, bool),
                 terminated=bool(terminated),
+                advice=np.stack(self._advice) if self._advice else None,
             ),
             truncated=bool(truncated),
             components={name: np.array([c[name] for c in self._components], np.float32) for name in names},

@@ -34,11 +34,12 @@ class Recording:
 
     Attributes:
         files: those that can be used; a file's number is its place here.
-        schema: that of all files; its reward components are those that every file has.
+        schema: that of all files; its reward components are those that every file has, and it has advice if any has.
         rows: steps, by the files' footers.
         fragments: row groups, by the files' footers.
         skip_bad: whether bad row groups are left out instead of raised.
-        cloned: policies whose actions are to be cloned, of those that the recording marks so; None: all of them.
+        cloned: policies whose actions are to be cloned, of those that the recording marks so, and no advice; None: what
+            the recording marks.
         skipped: file -> what was left out of it, and why.
     """
 
@@ -57,9 +58,9 @@ class Recording:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all observations (each once) and actions in memory, as float32."""
+        """Bytes of all observations (each once), actions and advice in memory, as float32."""
         observations = (self.rows + self.fragments) * self.schema.obs_size
-        return 4 * (observations + self.rows * self.schema.action_size)
+        return 4 * (observations + self.rows * self.schema.action_size * (1 + self.schema.advised))
 
     def index(self) -> list[tuple[int, int]]:
         """(file number, row group) of every fragment not found bad so far, in the files' order."""
@@ -117,6 +118,8 @@ class Recording:
     def clone_only(self, policies: Sequence[str]) -> None:
         """From now on marks only the actions of these policies as ones to clone; those of others stay, for the critic.
 
+        Advice is left out.
+
         Raises:
             RecordingError: One of them acted in no step, or a file cannot be read.
         """
@@ -157,9 +160,10 @@ class Recording:
             raise RecordingError(f"{path}: row group {row_group}: {error}") from None
         except _DAMAGE as error:
             raise RecordingError(f"{path}: row group {row_group} is damaged ({_first_line(error)})") from error
+        fragment = recorded.fragment
         if self.cloned is not None:
-            marked = recorded.fragment.behavior & np.array([name in self.cloned for name in recorded.policies])
-            recorded.fragment = recorded.fragment._replace(behavior=marked)
+            marked = fragment.behavior & np.array([name in self.cloned for name in recorded.policies])
+            recorded.fragment = fragment._replace(behavior=marked, advice=None)
         return recorded
 
 
@@ -199,7 +203,8 @@ def open_recording(paths: str | Path | Sequence[str | Path], skip_bad: bool = Fa
     if not rows:
         raise RecordingError(f"no recorded data: {files[0]} holds no steps")
     common = tuple(c for c in schemas[0].components if all(c in schema.components for schema in schemas))
-    recording = Recording(files, replace(schemas[0], components=common), row_groups, rows, skipped)
+    schema = replace(schemas[0], components=common, advised=any(schema.advised for schema in schemas))
+    recording = Recording(files, schema, row_groups, rows, skipped)
     recording.skip_bad = skip_bad
     return recording
 

@@ -66,8 +66,9 @@ class Recorder:
             return
         fragment = builder.finish(following, terminated, truncated)
         if self._writer is None:
-            # The names of the reward's components are known from the first steps on.
-            schema = RecordingSchema(self._agents, self._fingerprint, tuple(fragment.components))
+            # The names of the reward's components are known from the first steps on, as is whether there is advice.
+            advised = fragment.fragment.advice is not None
+            schema = RecordingSchema(self._agents, self._fingerprint, tuple(fragment.components), advised)
             self._writer = FragmentWriter(self.folder, schema, self._prefix, self._max_rows)
         if self._writer.buffered >= MAX_FILES_WAITING * self._max_rows:
             self._writer.flush()  # or these steps are lost

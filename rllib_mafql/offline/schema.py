@@ -7,19 +7,21 @@ episode_id                dictionary of strings         unique over all recordin
 step                      int32                         number of the step within its episode
 scenario                  dictionary of strings         what was played, "" if unknown
 policy                    dictionary of strings         who acted: a behaviour policy's name, or "learned"
-behavior                  bool                          a behaviour policy acted, so that the action is one to clone
+behavior                  bool                          there is something to clone: advice or a policy's action
 reward                    float32                       team reward
 reward.COMPONENT          float32                       a part of it, one column for each
 terminated, truncated     bool                          the episode ended with this step
 obs.AGENT                 fixed-size list of float32    what the agent saw before the step
 actions.AGENT             fixed-size list of float32    what it did, normalised to [-1, 1]
+advice.AGENT              fixed-size list of float32    what the advisor would have done; only where there was one
 final_obs.AGENT           list of float32               what it saw after a fragment's last step, null in other rows
 fingerprint               dictionary of strings         first 12 hex digits of the SHA-256 of the fingerprint's JSON
 ========================  ============================  ==============================================================
 
 What an agent saw after a step is `final_obs` where that is not null, and `obs` of the next row elsewhere. The file's
 metadata `rllib_mafql` is a JSON object: schema, version, agents ([name, size of obs, size of actions] in joint order),
-fingerprint (of the environment, or null), fingerprint_id, reward_components, written_by.
+fingerprint (of the environment, or null), fingerprint_id, reward_components, written_by and, where there are columns
+advice.AGENT, advised (true).
 """
 
 from __future__ import annotations
@@ -64,11 +66,13 @@ class RecordingSchema:
         agents: (name, size of its observation, size of its action) of each agent, in joint order.
         fingerprint: the environment's own account of itself (JSON-able), or None.
         components: names of the reward's parts.
+        advised: whether an advisor's actions are kept beside those played.
     """
 
     agents: tuple[tuple[str, int, int], ...]
     fingerprint: Mapping[str, Any] | None = None
     components: tuple[str, ...] = ()
+    advised: bool = False
 
     def __post_init__(self) -> None:
         # As they come out of a file, so that schemas compare equal whether they were written or read.
@@ -108,6 +112,8 @@ class RecordingSchema:
         fields += [("terminated", pa.bool_()), ("truncated", pa.bool_())]
         fields += [(f"obs.{name}", pa.list_(pa.float32(), d)) for name, d, _ in self.agents]
         fields += [(f"actions.{name}", pa.list_(pa.float32(), m)) for name, _, m in self.agents]
+        if self.advised:
+            fields += [(f"advice.{name}", pa.list_(pa.float32(), m)) for name, _, m in self.agents]
         fields += [(f"final_obs.{name}", pa.list_(pa.float32())) for name, _, _ in self.agents]
         fields += [("fingerprint", _TEXT)]
         metadata = {
@@ -118,6 +124,7 @@ class RecordingSchema:
             "fingerprint_id": self.fingerprint_id,
             "reward_components": self.components,
             "written_by": f"rllib-mafql {rllib_mafql.__version__}",
+            **({"advised": True} if self.advised else {}),
         }
         return pa.schema(fields, {METADATA_KEY: json.dumps(metadata).encode()})
 
@@ -148,7 +155,8 @@ class RecordingSchema:
                     f"expected {KIND!r}, version {VERSION}"
                 )
             agents = tuple((name, d, m) for name, d, m in metadata["agents"])
-            schema = cls(agents, metadata["fingerprint"], tuple(metadata["reward_components"]))
+            components, advised = tuple(metadata["reward_components"]), metadata.get("advised", False) is True
+            schema = cls(agents, metadata["fingerprint"], components, advised)
         except RecordingError:
             raise
         except (ValueError, KeyError, TypeError) as error:
@@ -194,7 +202,8 @@ class RecordingSchema:
             columns[f"obs.{name}"] = lists(allowed(f"obs.{name}", fragment.obs[:-1, obs]))
             final = allowed(f"final_obs.{name}", fragment.obs[-1:, obs], first_row=steps - 1)
             columns[f"final_obs.{name}"] = list_at_end(final[0], steps)
-            columns[f"actions.{name}"] = lists(allowed(f"actions.{name}", fragment.actions[:, actions], action=True))
+            for kind, joint in self._chosen(fragment.actions, fragment.advice):
+                columns[f"{kind}.{name}"] = lists(allowed(f"{kind}.{name}", joint[:, actions], action=True))
         return pa.table([columns[name] for name in self.arrow.names], schema=self.arrow)
 
     def fragment(self, table: pa.Table) -> RecordedFragment:
@@ -223,14 +232,17 @@ class RecordingSchema:
                 raise RecordingError(f"the rows are not one fragment: column {name!r}, row {row} ends the episode")
         joint_obs = np.empty((steps + 1, self.obs_size), np.float32)
         joint_actions = np.empty((steps, self.action_size), np.float32)
+        advised = f"advice.{self.agents[0][0]}" in table.column_names  # this file; others may be without
+        joint_advice = np.empty_like(joint_actions) if advised else None
         for name, obs, actions in self._slices():
             column = f"obs.{name}"
             joint_obs[:-1, obs] = allowed(column, values_of(table, column).reshape(steps, -1))
             column = f"final_obs.{name}"
             final = last_list(table, column, obs.stop - obs.start)
             joint_obs[-1:, obs] = allowed(column, final[None], first_row=steps - 1)
-            column = f"actions.{name}"
-            joint_actions[:, actions] = allowed(column, values_of(table, column).reshape(steps, -1), action=True)
+            for kind, joint in self._chosen(joint_actions, joint_advice):
+                column = f"{kind}.{name}"
+                joint[:, actions] = allowed(column, values_of(table, column).reshape(steps, -1), action=True)
         return RecordedFragment(
             fragment=Fragment(
                 obs=joint_obs,
@@ -238,6 +250,7 @@ class RecordingSchema:
                 rewards=allowed("reward", values_of(table, "reward")).copy(),
                 behavior=values_of(table, "behavior").copy(),
                 terminated=bool(ends["terminated"][-1]),
+                advice=joint_advice,
             ),
             truncated=bool(ends["truncated"][-1]),
             components={
@@ -256,6 +269,12 @@ class RecordingSchema:
             yield name, slice(obs, obs + d), slice(action, action + m)
             obs, action = obs + d, action + m
 
+    def _chosen(self, actions: np.ndarray, advice: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
+        """The kinds of columns that hold actions, and the joint arrays (T, sum m_i) that go with them."""
+        yield "actions", actions
+        if advice is not None:
+            yield "advice", advice
+
     def _check_shapes(self, recorded: RecordedFragment) -> None:
         fragment, steps = recorded.fragment, recorded.fragment.steps
         if not steps:
@@ -263,6 +282,10 @@ class RecordingSchema:
         expected = {
             "obs": (fragment.obs.shape, (steps + 1, self.obs_size)),
             "actions": (fragment.actions.shape, (steps, self.action_size)),
+            "advice": (
+                () if fragment.advice is None else fragment.advice.shape,
+                (steps, self.action_size) if self.advised else (),
+            ),
             "behavior": (fragment.behavior.shape, (steps,)),
             "policies": ((len(recorded.policies),), (steps,)),
             **{f"component {k!r}": (np.shape(v), (steps,)) for k, v in recorded.components.items()},

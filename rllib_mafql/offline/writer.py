@@ -16,6 +16,9 @@ from rllib_mafql.offline.schema import RecordingSchema
 # Steps in a file: what a kill can lose, for each writer, beside the episode under way.
 MAX_ROWS = 2_000
 
+# Columns of these names, one for each agent, hold lists.
+LISTS = ("obs", "actions", "advice", "final_obs")
+
 
 class FragmentWriter:
     """Writes fragments to `folder`/`prefix`-00000.parquet, -00001.parquet and so on.
@@ -103,7 +106,7 @@ class FragmentWriter:
     def _encoded(self) -> pa.Buffer:
         """The collected fragments as a Parquet file, one row group each."""
         names = self.schema.arrow.names
-        lists = [f"{name}.list.element" for name in names if name.split(".")[0] in ("obs", "actions", "final_obs")]
+        lists = [f"{name}.list.element" for name in names if name.split(".")[0] in LISTS]
         scalars = [name for name in names if name.split(".")[0] == "reward"]
         out = pa.BufferOutputStream()
         with pq.ParquetWriter(

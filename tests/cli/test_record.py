@@ -88,6 +88,17 @@ def test_policies_and_random_starts_are_recorded(recorded: Path) -> None:
             assert f.fragment.behavior.tolist() == [name == "qp_zones" for name in f.policies]
 
 
+def test_an_advisor_is_asked_whoever_plays(small_ray: None, tmp_path: Path) -> None:
+    words = ["--policy", "do_nothing,random", "--advisor", "do_nothing", "--seed", 3, "--workers", 1]
+    result = record(tmp_path, "--steps", 60, *words)
+    assert result.exit_code == 0, result.output
+    fragments = list(open_recording(tmp_path).read())
+    assert {name for f in fragments for name in f.policies} == {"do_nothing", "random"}
+    for f in fragments:
+        acted = f.fragment.advice != f.fragment.actions
+        assert f.fragment.behavior.all() and acted.any() == ("random" in f.policies)
+
+
 def test_run_again_it_adds_what_is_missing(recorded: Path, tmp_path: Path) -> None:
     (recorded / ".rec-killed-w1-00000.parquet.part").write_bytes(b"half a file")
     result = record(
@@ -136,6 +147,8 @@ def test_bad_files_stop_it_unless_they_are_to_be_left_out(recorded: Path, tmp_pa
         (["--policy", "qp,qp=2"], "--policy: qp is given twice"),
         (["--policy", "qp=none"], "--policy: the weight of qp must be a number above 0, not 'none'"),
         (["--policy", "qp=0"], "--policy: the weight of qp must be a number above 0, not '0'"),
+        (["--advisor", "qp_zone"], "--advisor: .*'qp_zone'; the nearest valid one is 'qp_zones'"),
+        (["--advisor", "random"], "--advisor: .*'random'"),
         (["--config", "{max_step: 3}"], "max_step.*max_steps"),
         (["--config", "{grid: l2rpn_idf_2023}"], "--grid says 'educ_case14_storage' and --config says"),
         (["--grid", "educ_case14_storag"], "--grid: unknown grid .*'educ_case14_storage'"),

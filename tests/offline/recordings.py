@@ -24,6 +24,7 @@ def make(seed: int, steps: int = 5, schema: RecordingSchema = SCHEMA, **other) -
         rewards=rng.normal(size=steps).astype(np.float32),
         behavior=rng.random(steps) < 0.5,
         terminated=bool(rng.random() < 0.5),
+        advice=rng.uniform(-1, 1, (steps, schema.action_size)).astype(np.float32) if schema.advised else None,
     )
     told = {
         "truncated": False,

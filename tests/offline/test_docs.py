@@ -1,6 +1,7 @@
 """The code in docs/data.md runs, and its table is the schema."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_the_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_is_the_schema(folder: Path) -> None:
-    schema = open_recording(folder / "recordings" / "case14").schema
+    schema = replace(open_recording(folder / "recordings" / "case14").schema, advised=True)
     found = set(re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE))))
-    written = {re.sub(r"^(obs|actions|final_obs)\..*", r"\1.AGENT", name) for name in schema.arrow.names}
+    written = {re.sub(r"^(obs|actions|advice|final_obs)\..*", r"\1.AGENT", name) for name in schema.arrow.names}
     assert found == {re.sub(r"^reward\..*", "reward.COMPONENT", name) for name in written}

@@ -37,3 +37,12 @@ def test_steps_with_other_reward_components_are_refused():
     builder.add(np.zeros(1), np.zeros(1), 0.0, False, "learned", {})
     with pytest.raises(ValueError, match=r"step 5 has the reward components \[\], but step 4 has \['cost'\]"):
         builder.finish(np.zeros(1), terminated=False, truncated=False)
+
+
+def test_advice_at_some_steps_only_is_refused():
+    builder = FragmentBuilder("e1")
+    builder.add(np.zeros(1), np.zeros(1), 0.0, True, "learned", {}, np.ones(1))
+    np.testing.assert_array_equal(builder.finish(np.zeros(1), False, False).fragment.advice, [[1.0]])
+    builder.add(np.zeros(1), np.zeros(1), 0.0, True, "learned", {})
+    with pytest.raises(ValueError, match="episode e1: 1 of 2 steps have advice"):
+        builder.finish(np.zeros(1), terminated=False, truncated=False)

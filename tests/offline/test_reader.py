@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,17 @@ def test_files_may_differ_in_their_reward_components(tmp_path):
     recording = open_recording(tmp_path)
     assert recording.schema.components == ("cost",)
     assert [list(recorded.components) for recorded in recording.read()] == [["cost"], ["cost"]]
+
+
+def test_files_may_differ_in_having_advice(tmp_path):
+    write(tmp_path, count=1)
+    [advised], _ = write(tmp_path / "more", count=1, schema=replace(SCHEMA, advised=True), first=1)
+    recording = open_recording(tmp_path)
+    without, found = (recorded.fragment for recorded in recording.read())
+    assert recording.schema.advised and without.advice is None
+    np.testing.assert_array_equal(found.advice, advised.fragment.advice)
+    recording.clone_only(["qp"])  # what a policy did is cloned, or the advice, not both
+    assert all(recorded.fragment.advice is None for recorded in recording.read())
 
 
 # ---------------------------------------------------------------- bad row groups

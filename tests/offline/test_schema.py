@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ SCHEMAS = st.builds(
     st.lists(st.tuples(NAMES, SIZES, SIZES), min_size=1, max_size=4, unique_by=lambda agent: agent[0]),
     st.none() | st.just({}) | st.builds(dict, grid=NAMES),
     st.lists(NAMES, max_size=3, unique=True),
+    st.booleans(),
 )
 FRAGMENT = st.fixed_dictionaries(
     {
@@ -102,6 +104,18 @@ def test_what_cannot_be_recorded_is_named(change, message):
     change(recorded)
     with pytest.raises(RecordingError, match=message):
         SCHEMA.table(recorded)
+
+
+def test_advice_goes_with_a_schema_that_has_it():
+    advised = replace(SCHEMA, advised=True)
+    with pytest.raises(RecordingError, match=r"advice has shape \(\), expected \(5, 3\)"):
+        advised.table(make(1))
+    recorded = make(1, schema=advised)
+    with pytest.raises(RecordingError, match=r"advice has shape \(5, 3\), expected \(\)"):
+        SCHEMA.table(recorded)
+    recorded.fragment.advice[4, 2] = 1.5
+    with pytest.raises(RecordingError, match=r"'advice.east', row 4, component 0: 1.5 is outside"):
+        advised.table(recorded)
 
 
 def test_a_fragment_of_other_sizes_is_refused():

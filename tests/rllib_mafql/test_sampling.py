@@ -131,7 +131,7 @@ def test_a_runner_that_dies_is_replaced_and_gets_the_newest_weights(sample_async
 def test_evaluation_by_its_own_remote_runners(sample_async, evaluation):
     settings = config(sample_async, warm_start_steps=20).env_runners(num_env_runners=1)
     settings.evaluation(evaluation_interval=1, evaluation_num_env_runners=2, **evaluation)
-    settings.reporting(min_time_s_per_iteration=0.5 if evaluation["evaluation_duration"] == "auto" else 0)
+    settings.reporting(min_time_s_per_iteration=2 if evaluation["evaluation_duration"] == "auto" else 0)
     algorithm = settings.build_algo()
     try:
         for _ in range(3):
