@@ -2,75 +2,113 @@
 # Makes the raw results in this folder: trains every agent with several seeds, and evaluates each run by itself, on held-out weeks.
 #   results/run.sh [JOBS]      so many runs side by side, each on one core; default 2
 # Run again, it goes on: with a run's next evaluation if the run is still in runs/results, with its training otherwise.
-# ONLY=REGEX restricts it to some runs, such as ONLY='^(mafql|bc) '. What this took is in docs/results.md.
+# ONLY=REGEX restricts it to some lines of the list at the end, such as ONLY='^118 (mafql|bc) '.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 PATH="$PWD/.venv/bin:$PATH"
-DATA=recordings/case118_opponent
+EPISODES=20
 WEEKS='scenarios: {source: generated, weeks: 36, split: test}'
 
-# Settings: name, episodes and what env_config says. The projection is the same for everyone, or for none.
-setting() {
-  local limits=${1#118_x} opponent=false steps=2015 level=lines episodes=20
-  [[ $1 == *_opponent* ]] && opponent=true
-  [[ $1 == *_days ]] && steps=287 level=none
-  [[ $1 == *_raw ]] && level=none
-  echo "$episodes {thermal_limit_scale: ${limits%%_*}, opponent: $opponent, max_steps: $steps, safety: {level: $level}, $WEEKS}"
+# The settings of a grid, for one that trains with several seeds (PLAIN) or for the others; most telling ones first.
+# Played are whole weeks behind the projection `lines`, or without it: days, and weeks (raw).
+settings() {
+  if [[ $1 == 14 ]]; then
+    echo 14 14_raw
+    return
+  fi
+  echo 118_x0.9_opponent_days 118_x1.0_days 118_x0.9_opponent 118_x1.0 118_x1.0_opponent 118_x0.9
+  [[ $2 == plain ]] || echo 118_x0.9_opponent_raw 118_x1.0_opponent_raw
 }
-SETTINGS=(118_x0.9_opponent 118_x1.0 118_x0.9_opponent_days 118_x1.0_days 118_x1.0_opponent 118_x0.9 118_x0.9_opponent_raw)
 
-# Evaluates agents under a name: results/SETTING/NAME.json for every setting.
-evaluate() {
-  local name=$1 setting episodes config
-  shift
-  for setting in "${SETTINGS[@]}"; do
-    [[ -e results/$setting/$name.json ]] && continue
-    read -r episodes config < <(setting "$setting")
-    mkdir -p "results/$setting"
-    mafql evaluate "$@" --episodes "$episodes" --workers 0 --config "$config" --json "results/$setting/$name.json"
+# What env_config says in a setting.
+config() {
+  local grid=l2rpn_idf_2023 limits=${1#118_x} opponent=false steps=2015 level=lines
+  limits=${limits%%_*}
+  [[ $1 == 14* ]] && grid=educ_case14_storage limits=0.6
+  [[ $1 == *_opponent* ]] && opponent=true
+  [[ $1 == *_days ]] && steps=287
+  [[ $1 == *_days || $1 == *_raw ]] && level=none
+  echo "{grid: $grid, thermal_limit_scale: $limits, opponent: $opponent, max_steps: $steps, safety: {level: $level}," \
+    "redispatch_solver: direct, $WEEKS}"
+}
+
+# The settings that lack a result: GRID NAME plain|all
+missing() {
+  local setting
+  for setting in $(settings "$1" "$3"); do
+    [[ -e results/$setting/$2.json ]] || echo "$setting"
   done
 }
 
-missing() {
+# Evaluates an agent in the settings that it lacks: GRID NAME plain|all WORD
+evaluate() {
   local setting
-  for setting in "${SETTINGS[@]}"; do [[ -e results/$setting/$1.json ]] || return 0; done
-  return 1
+  for setting in $(missing "$1" "$2" "$3"); do
+    mkdir -p "results/$setting"
+    mafql evaluate "$4" --episodes $EPISODES --workers 0 --config "$(config "$setting")" --json "results/$setting/$2.json"
+  done
 }
 
-# Trains an agent with a seed and evaluates what it became.
+# What env_config trains on, beside what the examples say: the grid is all that differs.
+trained_on() {
+  [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: 0.6, opponent: false}, "
+  true
+}
+
+# Trains an agent with a seed and evaluates what it became: GRID AGENT SEED
 run() {
-  local agent=$1 seed=$2 name=$1_$2 file=tuned_examples/case118_baselines.yaml
-  missing "$name" || return 0
-  [[ $agent == mafql ]] && file=tuned_examples/case118_mafql_opponent.yaml
-  if ! compgen -G "runs/results/$name/*/checkpoint_*/algorithm_state*" > /dev/null; then
-    rm -rf "runs/results/$name"
-    rllib train file "$file" --only "${agent/#mafql/case118_mafql_opponent}" --config "{seed: $seed}" \
-      --storage-path runs/results --experiment-name "$name"
-  fi
+  local grid=$1 agent=$2 name=$2_$3 folder=runs/results/$1_$2_$3 which=plain file=tuned_examples/case118_baselines.yaml
+  local word=$agent=$folder experiment=$agent data="input_: recordings/case${1}_opponent, "
   case $agent in
-    bc | mac_flow) evaluate "$name" "$agent=runs/results/$name:decentralized" ;;
-    *) evaluate "$name" "$agent=runs/results/$name" ;;
+    mafql) which=all file=tuned_examples/case118_mafql_opponent.yaml experiment=case118_mafql_opponent ;;
+    bc | mac_flow) word+=:decentralized ;;
+    ppo | mappo | sac) data= ;;
   esac
+  [[ -n $(missing "$grid" "$name" $which) ]] || return 0
+  if ! compgen -G "$folder/*/checkpoint_*/algorithm_state*" > /dev/null; then
+    rm -rf "$folder"
+    rllib train file $file --only $experiment --config "{$(trained_on "$grid")${data}seed: $3}" \
+      --ray-num-cpus 2 --storage-path runs/results --experiment-name "${folder##*/}"
+  fi
+  evaluate "$grid" "$name" $which "$word"
 }
 
-# One line of the list below: a dispatcher, or an agent and a seed.
+# Records what the learners of a grid learn from.
+record() {
+  [[ -e recordings/case$1_opponent/complete ]] && return
+  rm -rf "recordings/case$1_opponent" "runs/results/data_$1"
+  rllib train file tuned_examples/case118_opponent_data.yaml --storage-path runs/results --experiment-name "data_$1" \
+    --config "{$(trained_on "$1")output: recordings/case$1_opponent}"
+  touch "recordings/case$1_opponent/complete"
+}
+
+# One line of the list below.
 job() {
-  mkdir -p runs/results
-  local log=runs/results/${*// /_}.log
+  local log=runs/results/$1_$2_$3.log
   echo "$(date -u +%T) $*"
-  if [[ $1 == rule ]]; then evaluate "$2" "$2"; else run "$@"; fi > "${log// /_}" 2>&1 || { echo "failed: $*, see $log" >&2; return 255; }
+  if [[ $3 == rule ]]; then evaluate "$1" "$2" all "$2"; else run "$@"; fi > "$log" 2>&1 || {
+    echo "failed: $*, see $log" >&2
+    return 1
+  }
 }
 
 if [[ ${1:-} == job ]]; then
   job "${@:2}"
   exit
 fi
-[[ -d $DATA ]] || rllib train file tuned_examples/case118_opponent_data.yaml --storage-path runs/results --experiment-name data
-{
-  for seed in 0 1 2; do
-    for agent in mafql bc mac_flow gaussian diffusion independent_fql; do echo "$agent $seed"; done
-    ((seed)) || printf 'rule %s\n' do_nothing proportional_zones qp_zones qp qp_n1_zones
+mkdir -p runs/results
+list=$(
+  for grid in 118 14; do
+    for seed in 0 1 2; do
+      printf "$grid %s $seed\n" mafql bc mac_flow gaussian diffusion independent_fql
+      ((seed)) || printf "$grid %s rule\n" do_nothing proportional_zones qp_zones qp qp_n1_zones
+    done
+    printf "$grid mafql %s\n" 3 4
+    for seed in 0 1 2; do printf "$grid %s $seed\n" ppo mappo sac; done
   done
-  for seed in 3 4; do echo "mafql $seed"; done
-  for seed in 0 1 2; do for agent in ppo mappo sac; do echo "$agent $seed"; done; done
-} | grep -E "${ONLY:-.}" | xargs -P "${1:-2}" -L 1 "$0" job
+)
+list=$(grep -E "${ONLY:-.}" <<< "$list")
+for grid in 118 14; do
+  if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) " <<< "$list"; then record $grid; fi
+done
+xargs -P "${1:-2}" -L 1 "$0" job <<< "$list"

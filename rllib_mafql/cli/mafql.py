@@ -24,6 +24,11 @@ COMMANDS = {
         "ablate",
         "Train an experiment with one thing changed at a time, and compare.",
     ),
+    "modes": (
+        "rllib_mafql.evaluation.modes_cli",
+        "modes",
+        "Compare what policies draw with the several good dispatches of a state.",
+    ),
     "film": (
         "rllib_mafql.report.film_cli",
         "record",

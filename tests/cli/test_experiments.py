@@ -80,7 +80,7 @@ def test_the_flat_checkpoint_keys_of_the_former_command(tmp_path: Path) -> None:
 def test_several_experiments_take_no_single_name(tmp_path: Path) -> None:
     text = "a: {run: PPO, env: E}\nb: {run: SAC, env: E}\n"
     assert [e.name for e in _read(tmp_path, text)] == ["a", "b"]
-    with pytest.raises(InputError, match="--experiment-name is for one experiment.*--only"):
+    with pytest.raises(InputError, match=r"--experiment-name is for one experiment.*--only"):
         _read(tmp_path, text, experiment_name="c")
 
 
@@ -88,7 +88,7 @@ def test_only_picks_one_of_several_experiments(tmp_path: Path) -> None:
     text = "a: {run: PPO, env: E}\nbest: {run: SAC, env: E}\n"
     [picked] = _read(tmp_path, text, only="best", experiment_name="c")
     assert (picked.name, picked.run) == ("c", "SAC")
-    with pytest.raises(InputError, match="--only: .* has no experiment 'bets'; the nearest valid one is 'best'"):
+    with pytest.raises(InputError, match=r"--only: .* has no experiment 'bets'; the nearest valid one is 'best'"):
         _read(tmp_path, text, only="bets")
     with pytest.raises(InputError, match="--only is for a file"):
         from_options(TrainOptions(algo="PPO", env="E", only="a"))
