@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,11 @@ from rllib_mafql.evaluation.agents import resolve_agents
 from rllib_mafql.evaluation.cli import check_grids, read_overrides
 from rllib_mafql.evaluation.policies import SetupError
 from rllib_mafql.evaluation.provenance import provenance
+
+#: What its JSON says that it is.
+KIND = "modes"
+#: So many states are drawn.
+SHOWN = 2
 
 #: Measure -> heading and form in the table.
 COLUMNS = {
@@ -59,7 +65,7 @@ def modes(
         import torch
 
         from rllib_mafql.evaluation.modes import MEASURES, QP, averages, find_states
-        from rllib_mafql.evaluation.modes_plot import modes_figure
+        from rllib_mafql.evaluation.modes_plot import modes_figure, shown_state
         from rllib_mafql.evaluation.rollouts import create_env
 
         overrides = {} if config is None else read_overrides(config)
@@ -80,25 +86,36 @@ def modes(
         labels = {QP: "QP, other draws", **{spec.name: spec.label for spec in specs}}
         wide_console().print(_table(means, labels))
         result: dict[str, Any] = {
+            "kind": KIND,
             "settings": {
                 "states": states,
                 "draws": draws,
                 "noise": noise,
                 "seed": seed,
                 "env_config": specs[0].env_config,
+                **provenance(),
             },
             "measures": MEASURES,
             "agents": {name: {"label": label, "metrics": means[name]} for name, label in labels.items()},
-            "kind": "modes",
-            **provenance(),
+            "shown": [shown_state(state) for state in found[:SHOWN]],
         }
         try:
             write_json(json_file, result)
             if figure is not None:
-                modes_figure(found[:2], labels, figure)
+                modes_figure(result, figure, title=title(result))
                 tell(f"wrote {figure}")
         except OSError as error:
             raise InputError(f"cannot write: {error}") from error
+
+
+def title(summary: Mapping[str, Any]) -> str:
+    """What was compared where, for people."""
+    settings = summary["settings"]
+    config = settings["env_config"]
+    return (
+        f"{config['grid']}, {config['scenarios']['split']} split, thermal limits x{config['thermal_limit_scale']:g}, "
+        f"{settings['states']} states, {settings['draws']} dispatches and samples in each"
+    )
 
 
 def _table(means: dict[str, dict[str, float]], labels: dict[str, str]) -> Table:

@@ -16,6 +16,9 @@ from markupsafe import Markup
 from rllib_mafql import __version__
 from rllib_mafql.evaluation import ablation_report
 from rllib_mafql.evaluation.comparison_plot import comparison_figure
+from rllib_mafql.evaluation.modes_cli import COLUMNS as MODES_COLUMNS
+from rllib_mafql.evaluation.modes_cli import title as modes_title
+from rllib_mafql.evaluation.modes_plot import modes_figure
 from rllib_mafql.evaluation.results import title
 from rllib_mafql.report.curves_plot import curves_figure
 from rllib_mafql.report.results_folder import Results, Summary
@@ -61,6 +64,17 @@ def write_page(results: Results, folder: Path) -> list[Path]:
                 "picture": pictures.draw(name, ablation_report.figure, one, title(one)),
             }
             for name, one in results.ablations.items()
+        ],
+        modes=[
+            {
+                "title": modes_title(one),
+                "measures": one["measures"],
+                "headings": MODES_COLUMNS,
+                "command": one["settings"]["command"],
+                "agents": one["agents"].values(),
+                "picture": pictures.draw(name, modes_figure, one, modes_title(one)),
+            }
+            for name, one in results.modes.items()
         ],
         latencies=list(results.latencies.values()),
         scores=list(results.scores.values()),

@@ -11,6 +11,7 @@ from typing import Any
 from rllib_mafql.cli.errors import InputError
 from rllib_mafql.evaluation.ablations import ABLATIONS, BASE
 from rllib_mafql.evaluation.merging import merge
+from rllib_mafql.evaluation.modes_cli import KIND as MODES
 from rllib_mafql.evaluation.results import FORMAT
 from rllib_mafql.report.film import KIND as FILM
 
@@ -33,6 +34,7 @@ class Results:
         latencies: of `mafql bench latency`.
         scores: of `mafql score`.
         films: of `mafql film`.
+        modes: of `mafql modes`.
     """
 
     evaluations: dict[str, Summary] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Results:
     latencies: dict[str, Summary] = field(default_factory=dict)
     scores: dict[str, Summary] = field(default_factory=dict)
     films: dict[str, Summary] = field(default_factory=dict)
+    modes: dict[str, Summary] = field(default_factory=dict)
 
     @property
     def main(self) -> dict[str, Summary]:
@@ -106,6 +109,8 @@ def _place(file: Path, content: Any) -> str:
     content = content if isinstance(content, dict) else {}
     if content.get("kind") == FILM:
         return "films"
+    if content.get("kind") == MODES:
+        return "modes"
     if "per_agent_ms" in content:
         return "latencies"
     if "settings" in content and "agents" in content:

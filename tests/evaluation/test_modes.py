@@ -73,6 +73,9 @@ def test_a_policy_s_samples_are_measured_and_drawn(mafql_run: Path, tmp_path: Pa
         assert agent["metrics"].keys() == MEASURES.keys() and np.isfinite(list(agent["metrics"].values())).all()
     assert agents["qp_zones_again"]["metrics"]["energy"] < agents["mafql_decentralized"]["metrics"]["energy"]
     assert figure.read_bytes().startswith(b"\x89PNG")
+    shown = json.loads(out.read_text())["shown"]
+    assert len(shown) == 2 and np.shape(shown[0]["dispatches"]) == np.shape(shown[0]["samples"]["mafql_decentralized"])
+    np.testing.assert_allclose(np.mean(shown[0]["dispatches"], 0), 0.0, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from grid2op_zones.config import check_env_config
 from rllib_mafql.cli.mafql import app
 from rllib_mafql.evaluation.agents import AgentSpec
 from rllib_mafql.evaluation.curves import held_out_curve
+from rllib_mafql.evaluation.modes import MEASURES
 from rllib_mafql.evaluation.results import summarize
 from rllib_mafql.evaluation.rollouts import EpisodeResult
 from rllib_mafql.report.cli import BEGIN, END
@@ -95,8 +96,24 @@ class Page(HTMLParser):
         self.text += data
 
 
+def modes() -> dict[str, Any]:
+    """Of `mafql modes`, with one state and one agent beside the QP."""
+    points = [[0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]]
+    names = {"qp_zones_again": "QP, other draws", "flow": "<flow>"}
+    shown = {"episode": 3, "step": 7, "dispatches": points, "samples": dict.fromkeys(names, points)}
+    config = {"grid": "l2rpn_idf_2023", "thermal_limit_scale": 0.9, "scenarios": {"split": "test"}}
+    return {
+        "kind": "modes",
+        "settings": {"states": 1, "draws": 3, "noise": 1.0, "seed": 0, "env_config": config, **PROVENANCE},
+        "measures": MEASURES,
+        "agents": {n: {"label": label, "metrics": dict.fromkeys(MEASURES, 0.123)} for n, label in names.items()},
+        "shown": [shown | {"coverage": dict.fromkeys(names, 0.456)}],
+    }
+
+
 def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Path, tmp_path: Path) -> None:
     shutil.copy(film, results)
+    (results / "modes.json").write_text(json.dumps(modes()))
     answer = run("report", results, "--out", tmp_path / "page")
     assert answer.exit_code == 0, answer.output
     text = (tmp_path / "page" / "index.html").read_text()
@@ -106,7 +123,8 @@ def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Pa
     assert "<a>" in page.text and "0.750 [" in page.text and PROVENANCE["command"] in page.text
     assert page.text.index("<a>") < page.text.index("<qp_zones>") < page.text.index("<qp>")  # best first
     assert "+0.100 [" in page.text  # a's mean, 0.75, less qp_zones', 0.65
-    for name in ("118_x0.9_opponent", "curves_118_x0.9_opponent"):
+    assert "<flow>" in page.text and "12%" in page.text and MEASURES["units"] in text
+    for name in ("118_x0.9_opponent", "curves_118_x0.9_opponent", "modes"):
         picture = (tmp_path / "page" / f"{name}.png").read_bytes()
         assert base64.b64encode(picture).decode() in text
         assert imread(tmp_path / "page" / f"{name}.png").std() > 0.01
