@@ -93,11 +93,16 @@ def _is_advisor(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != RANDOM)
 
 
+def _is_folder(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
+
+
 _OTHERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "reward_bounds": (_is_bounds, "None or [low, high]"),
     "behavior_policies": (_is_weights, "a mapping of names to weights of at least 0, not all 0"),
     "custom_resources_per_replay_shard": (_is_resources, "a mapping of resources to amounts of at least 0"),
     "advisor": (_is_advisor, "None or the name of a behaviour policy other than random"),
+    "output": (_is_folder, "None or the path of a folder"),
     "offline_cloned_policies": (_is_names, "None or a list of policies' names"),
 }
 CHECKED = (*NUMBERS, *CHOICES, *SWITCHES, *_OTHERS)

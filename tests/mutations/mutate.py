@@ -27,7 +27,7 @@ FREE = ("behavior_policies", "stop")
 
 #: Settings that may be left to their default by null.
 NULLABLE = (
-    "advisor",
+    *("advisor", "output"),
     *("seed", "torch_num_threads", "evaluation_interval", "min_time_s_per_iteration", "grad_clip", "reward_bounds"),
     *("projected_cloning_distance", "offline_updates", "offline_cloned_policies", "num_to_keep", "callbacks", "weeks"),
     *("checkpoint_frequency", "checkpoint_at_end", "training_intensity", "train_batch_size_per_learner"),
@@ -38,7 +38,19 @@ NULLABLE = (
 #: Numbers that may be 0.
 MAY_BE_ZERO = (
     *("seed", "behavior_noise", "behavior_fraction", "takeover_fraction", "warm_start_steps", "warm_start_updates"),
-    *("bc_coeff", "distillation_coeff", "conservative_coeff", "q_coeff", "gamma", "obs_noise", "lr", "tau", "alpha"),
+    *(
+        "bc_coeff",
+        "flow_matching_coeff",
+        "td_coeff",
+        "distillation_coeff",
+        "conservative_coeff",
+        "q_coeff",
+        "gamma",
+        "obs_noise",
+        "lr",
+        "tau",
+        "alpha",
+    ),
     *("num_env_runners", "num_cpus_per_env_runner", "evaluation_num_env_runners", "min_time_s_per_iteration"),
     *("offline_updates", "offline_fraction", "others", "projected_cloning_distance", "lambda", "vf_clip_param"),
     *("checkpoint_frequency", "evaluation_interval", "actor_lr", "critic_lr", "alpha_lr", "beta"),
@@ -51,6 +63,7 @@ HARMLESS = (
     *(("time_total_s", label) for label in ("huge", "a fraction")),
     *(("training_intensity", label) for label in ("huge", "a fraction")),
     ("rollout_fragment_length", "a number"),  # beside "auto"
+    ("output", "another text"),
     *((key, "a fraction") for key in ("perturbation_interval", "burn_in_period", "grace_period", "reduction_factor")),
     *((key, "0") for key in ("burn_in_period", "quantile_fraction", "random_state")),
     ("random_state", "null"),
