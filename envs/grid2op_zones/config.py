@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
-OBSERVABILITY = ("local", "border", "global")
+OBSERVABILITY = ("local", "outages", "border", "global")
 ACTION_KINDS = ("redispatch", "curtail", "storage")
 BALANCES = ("auto", "zone", "grid")
 SOLVERS = ("slsqp", "direct")
@@ -26,7 +26,7 @@ GENERATED_WEEKS = 8
 DEFAULT_ENV_CONFIG: dict[str, Any] = {
     "grid": "l2rpn_idf_2023",  # a grid that ships with Grid2Op, one that Grid2Op has downloaded, or a folder
     "zones": None,  # None: the grid's own areas; a number: electrical distance; or a list of lists of substations
-    "observability": "local",  # what a zone sees: local, border (and what lies beyond its ties) or global
+    "observability": "local",  # what a zone sees: local, outages (also all maintainable lines), border or global
     "actions": list(ACTION_KINDS),  # what the agents may do
     "balance": "auto",  # whose dispatch sums to the curtailed and charged power: zone, grid, or auto
     "curtail_step": 0.1,  # largest change of a curtailed unit's output in one step, share of pmax
@@ -64,6 +64,9 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
         # the series to use: None for all, a number for that many, evenly spread, or a list of their indices; of source
         # generated: how many, None for GENERATED_WEEKS
         "weeks": None,
+        # of source generated: share of the drawn episodes that begin in the 4 hours before a planned outage, those of
+        # every line equally often
+        "before_outages": 0.0,
         "seed": 0,  # seeds the draw of episodes where reset() is given no seed, and the generated weeks
     },
 }
@@ -101,6 +104,11 @@ def check_env_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ValueError(
             "env_config.scenarios.weeks: expected None or a number of weeks, as scenarios.source is 'generated', "
             f"found {weeks!r}"
+        )
+    if source != "generated" and scenarios["before_outages"]:
+        raise ValueError(
+            "env_config.scenarios.before_outages: expected 0 unless scenarios.source is 'generated', "
+            f"found {scenarios['before_outages']!r}"
         )
     return full
 
@@ -207,5 +215,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scenarios.path": (lambda value: value is None or (isinstance(value, str) and bool(value)), "None or a folder"),
     "scenarios.split": (_one_of(SPLITS), f"one of {list(SPLITS)}"),
     "scenarios.weeks": (_is_weeks, "None, a number of series or a list of different indices of series"),
+    "scenarios.before_outages": (_number(0.0, 1.0), "a share in [0, 1]"),
     "scenarios.seed": (_integer(0), "a whole number of at least 0"),
 }

@@ -37,13 +37,14 @@ class ZoneObserver:
     - storage: ``charge`` / capacity; ``power`` / largest power, positive charges
     - the time of day and of the week as sine and cosine
 
-    What a zone sees: with ``local`` what is connected to its own substations; with ``border`` also what is connected to
-    the substations at the far ends of its ties; with ``global`` everything. Its own elements come first.
+    What a zone sees: with ``local`` what is connected to its own substations; with ``outages`` also the lines of other
+    zones that may be taken out for maintenance; with ``border`` what is connected to its substations and to those at
+    the far ends of its ties; with ``global`` everything. Its own elements come first.
 
     Args:
         grid: A Grid2Op environment on LightSimBackend.
         zones: A partition of the grid.
-        observability: ``local``, ``border`` or ``global``.
+        observability: ``local``, ``outages``, ``border`` or ``global``.
         load_reference: Size of each load, MW, (n_load,).
         maintainable: Lines that may be maintained, boolean (n_line,).
 
@@ -157,7 +158,10 @@ class ZoneObserver:
             )
         elif observability == "global":
             substations = np.arange(cls.n_sub)
-        return self._elements(substations, cls)
+        seen = self._elements(substations, cls)
+        if observability == "outages":
+            seen["line"] = np.union1d(seen["line"], self.references.maintainable)
+        return seen
 
     @staticmethod
     def _elements(substations: np.ndarray, cls: Any) -> dict[str, np.ndarray]:

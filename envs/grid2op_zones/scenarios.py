@@ -23,6 +23,9 @@ WEEK_SUFFIX = ".week.npz"
 #: Drawn episodes can last this long at least, wherever the part is long enough.
 MIN_DRAWN_STEPS = 96
 
+#: Rows before a planned outage in which the episodes drawn for it begin: 4 hours, as far as zones see it come.
+NOTICE = 48
+
 #: Seeds of numbered episodes start here, away from the small seeds that people give.
 SPEC_SEED = 10_000
 
@@ -111,13 +114,23 @@ class Scenarios:
         split: ``train``, ``test`` or ``all``.
         max_steps: Longest episode.
         calm: For generated weeks: of each, the rows from which an episode may start.
+        outages: For generated weeks: of each, the planned outages, rows (line, first row, row after the last).
+        before_outages: For generated weeks: share of drawn episodes that begin in the `NOTICE` rows before a planned
+            outage; first a line is drawn, then one of these starts.
 
     Raises:
-        ValueError: A series is too short, or no week has a calm row that leaves ``max_steps``.
+        ValueError: A series is too short, or no week has a calm row that leaves ``max_steps``; or there is to be a
+            share of episodes before outages, and no outage has such a start.
     """
 
     def __init__(
-        self, rows: Sequence[int], split: str, max_steps: int, calm: Sequence[np.ndarray] | None = None
+        self,
+        rows: Sequence[int],
+        split: str,
+        max_steps: int,
+        calm: Sequence[np.ndarray] | None = None,
+        outages: Sequence[np.ndarray] = (),
+        before_outages: float = 0.0,
     ) -> None:
         self.split, self.max_steps = split, max_steps
         self._drawn: list[np.ndarray]  # per segment, the starts of drawn episodes
@@ -143,6 +156,12 @@ class Scenarios:
                 )
             if not sizes.all():
                 logger.warning("%d of %d weeks have no calm start and are not played", (sizes == 0).sum(), len(rows))
+        self._before_outages = before_outages
+        self._ahead = self._starts_ahead(outages) if before_outages else {}
+        if before_outages and not self._ahead:
+            raise ValueError(
+                "env_config.scenarios.before_outages: no planned outage has a calm start shortly before it"
+            )
         self._share = sizes / sizes.sum()
         self._played = [int(k) for k in np.flatnonzero(sizes)]
 
@@ -150,8 +169,12 @@ class Scenarios:
         """An episode at random.
 
         Of recorded series, every start that leaves min(max_steps, 96) steps is equally likely; of generated weeks,
-        every week, and in it every calm start that leaves max_steps.
+        every week, and in it every calm start that leaves max_steps, but for the share that begins before outages.
         """
+        if self._before_outages and rng.random() < self._before_outages:
+            places = self._ahead[int(rng.choice(list(self._ahead)))]
+            segment, start = places[rng.integers(len(places))]
+            return self.at(self.segments[segment].series, int(start))
         return self._from_segment(int(rng.choice(len(self.segments), p=self._share)), rng)
 
     def numbered(self, k: int) -> tuple[int, Episode]:
@@ -186,6 +209,15 @@ class Scenarios:
         if start is not None:
             raise ValueError("options: 'start' needs 'scenario', since starts belong to a series")
         return self.draw(rng)
+
+    def _starts_ahead(self, outages: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+        """Line -> (n, 2) segments and drawn starts in the rows before one of its outages."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for k, (planned, starts) in enumerate(zip(outages, self._drawn, strict=True)):
+            for line, first, _ in planned:
+                near = starts[(starts >= first - NOTICE) & (starts < first)]
+                found.setdefault(int(line), []).extend((k, int(start)) for start in near)
+        return {line: np.array(places) for line, places in sorted(found.items()) if places}
 
     def _from_segment(self, k: int, rng: np.random.Generator) -> Episode:
         starts = self._drawn[k]

@@ -101,7 +101,7 @@ def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
         return Scenarios([data.load_p.shape[0] for data in _series(simulator)], split, max_steps)
     from grid2op_zones.generator.store import read_week
 
-    rows, calm = [], []
+    rows, calm, outages = [], [], []
     fingerprint = simulator.chronics_handler.real_data.week.fingerprint
     for path in simulator.chronics_handler.real_data.subpaths:
         week = read_week(path)
@@ -109,7 +109,8 @@ def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
             raise ValueError(f"env_config.scenarios.path: {path}: a week of {week.grid!r}, whose elements differ")
         rows.append(len(week.load_p))
         calm.append(week.calm_rows())
-    return Scenarios(rows, split, max_steps, calm)
+        outages.append(week.outages)
+    return Scenarios(rows, split, max_steps, calm, outages, config["scenarios"]["before_outages"])
 
 
 def series_played(simulator: Any) -> str:

@@ -153,6 +153,23 @@ def test_border_adds_what_lies_beyond_the_ties(idf):
         assert {name for name in added if name.startswith("load[")} == {f"load[{name}]" for name in loads}
 
 
+def test_outages_adds_the_others_lines_that_may_be_maintained(idf):
+    local, outages = observer(idf, "local"), observer(idf, "outages")
+    cls, maintainable = type(idf.simulator), grid_references(idf.simulator, idf.config).maintainable
+    for zone in idf.zones:
+        others = np.setdiff1d(np.flatnonzero(maintainable), zone.lines)
+        assert len(others) > 5
+        added = set(outages.names(zone.name)) - set(local.names(zone.name))
+        assert added == {f"{what}[{cls.name_line[k]}]" for what in (*LINE_FEATURES, "maintenance") for k in others}
+    grid = snapshot(idf)
+    grid.time_next_maintenance[:] = -1
+    before = outages.observe(grid)
+    grid.time_next_maintenance[cls.name_line.tolist().index("80_79_175")] = 12  # zone_2's
+    for zone in idf.zones:
+        changed = np.flatnonzero(outages.observe(grid)[zone.name] != before[zone.name])
+        assert [outages.names(zone.name)[k] for k in changed] == ["maintenance[80_79_175]"]
+
+
 def test_global_shows_everything_own_elements_first(idf):
     everything = observer(idf, "global")
     sizes = set(everything.sizes.values())

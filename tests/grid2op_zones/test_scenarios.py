@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grid2op_zones.scenarios import DAY, Scenarios, Segment, split_series
+from grid2op_zones.scenarios import DAY, NOTICE, Scenarios, Segment, split_series
 
 series = st.lists(st.integers(4, 3000), min_size=1, max_size=9)
 
@@ -129,6 +129,31 @@ def test_a_week_without_calm_rows_is_left_out(caplog):
     assert "1 of 3 weeks have no calm start" in caplog.text
     assert {scenarios.numbered(k)[1].series for k in range(6)} == {0, 2}
     assert {scenarios.draw(np.random.default_rng(k)).series for k in range(20)} == {0, 2}
+
+
+def test_a_share_of_episodes_begins_before_outages_of_every_line_alike():
+    calm = [np.arange(1700), np.arange(100, 1700), np.arange(0)]
+    outages = [
+        np.array([[7, 500, 600], [9, 1000, 1100]]),
+        np.array([[7, 900, 950], [4, 120, 130]]),
+        np.array([[3, 9, 99]]),
+    ]
+    none = Scenarios([ROWS] * 3, "train", 287, calm, outages)
+    assert none.draw(np.random.default_rng(0)) == Scenarios([ROWS] * 3, "train", 287, calm).draw(
+        np.random.default_rng(0)
+    )
+    half = Scenarios([ROWS] * 3, "train", 287, calm, outages, 0.5)
+    rng = np.random.default_rng(1)
+    lines = []
+    for episode in (half.draw(rng) for _ in range(2000)):
+        ahead = [line for line, first, _ in outages[episode.series] if first - NOTICE <= episode.start < first]
+        lines += ahead or [None]
+    counts = {line: lines.count(line) for line in {*lines}}
+    assert counts.keys() == {None, 4, 7, 9}  # line 3's week has no calm start
+    assert all(300 < counts[line] < 430 for line in (4, 7, 9)) and 850 < counts[None] < 1000
+    assert {half.numbered(k) for k in range(9)} == {none.numbered(k) for k in range(9)}  # evaluation is as it was
+    with pytest.raises(ValueError, match="before_outages: no planned outage has a calm start"):
+        Scenarios([ROWS], "train", 287, [np.arange(900, 1700)], [outages[0][:1]], 0.5)
 
 
 def test_an_episode_longer_than_a_week_is_refused():

@@ -25,6 +25,7 @@ from tests.safety.states import Grid
 
 VIEWS = [
     {"observability": "local"},
+    {"observability": "outages"},
     {"observability": "border"},
     {"observability": "global"},
     {"grid": "educ_case14_storage"},
