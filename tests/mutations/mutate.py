@@ -38,6 +38,7 @@ NULLABLE = (
 #: Numbers that may be 0.
 MAY_BE_ZERO = (
     *("seed", "behavior_noise", "behavior_fraction", "takeover_fraction", "warm_start_steps", "warm_start_updates"),
+    "before_outages",
     *(
         "bc_coeff",
         "flow_matching_coeff",
