@@ -26,8 +26,8 @@ def shared_config(
 ) -> tuple[dict[str, Any], list[str]]:
     """The env_config that all agents are evaluated with.
 
-    It is that of the first checkpoint (the environment's defaults where there is none) on the test split and with
-    Grid2Op's own redispatch solver, with `overrides` over it.
+    It is that of the first checkpoint (the environment's defaults where there is none) on the test split, with starts
+    as they come and with Grid2Op's own redispatch solver, with `overrides` over it.
 
     Args:
         trained: checkpoint's name -> env_config it was trained with, in the order the agents were given.
@@ -52,7 +52,8 @@ def shared_config(
         if config["grid"] != wanted:
             raise ValueError(f"{name} was trained on grid {config['grid']!r} and cannot act on grid {wanted!r}")
     base: dict[str, Any] = next(iter(full.values()), {})
-    evaluation = {"grid": wanted or DEFAULT_GRID, "scenarios": {"split": "test"}, "redispatch_solver": "slsqp"}
+    scenarios = {"split": "test", "before_outages": 0.0}
+    evaluation = {"grid": wanted or DEFAULT_GRID, "scenarios": scenarios, "redispatch_solver": "slsqp"}
     config = check_env_config(merge(merge(base, evaluation), overrides))
     notes = []
     for name, own in full.items():
