@@ -53,7 +53,7 @@ class N1Dispatcher(QPDispatcher):
 
     Args:
         area: The lines watched and the units moved.
-        threatened: Ids of lines that may be lost at any time.
+        threatened: Ids of lines that may be lost at any time; with none, planned maintenance alone counts.
         ends: Substations that the lines begin and end at, (n_line,) each.
         settings: See `N1Settings`.
     """
@@ -71,7 +71,7 @@ class N1Dispatcher(QPDispatcher):
         self._watched = np.zeros(len(self._start), dtype=bool)
         self._watched[area.lines] = True
         self._threatened = np.zeros_like(self._watched)
-        self._threatened[list(threatened)] = True
+        self._threatened[np.asarray(list(threatened), dtype=int)] = True
 
     def quiet(self, snapshot: Snapshot) -> bool:
         """Whether no line is loaded such that units should move, now or after an outage."""

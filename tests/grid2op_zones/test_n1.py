@@ -142,6 +142,18 @@ def test_a_zone_counts_with_outages_of_its_own_lines_only(env, threat):
         assert np.isin(found.line, zone.lines).all()
 
 
+def test_ahead_of_maintenance_the_opponent_s_lines_do_not_count(env):
+    attacked = ZonedGridEnv({**env.config, "opponent": True})
+    attacked.reset(seed=0)
+    calm = snapshot_of(attacked, time_next_maintenance=np.full(attacked.simulator.n_line, -1))
+    rows = {}
+    for name in ("qp", "qp_maintenance", "qp_n1"):
+        (area,) = attacked.behavior_policy(name)._dispatchers
+        rows[name] = len(area.program(calm).rows)
+    assert rows["qp"] == rows["qp_maintenance"] < rows["qp_n1"]
+    attacked.close()
+
+
 def test_the_opponent_s_lines_are_threatened():
     attacked = ZonedGridEnv({"opponent": True})
     calm = ZonedGridEnv({})
