@@ -15,6 +15,7 @@ import numpy as np
 
 from grid2op_zones.area import Area, Snapshot
 from grid2op_zones.program import QuadraticProgram
+from grid2op_zones.ptdf import outage_factors
 from grid2op_zones.qp import QPDispatcher, QPSettings
 
 
@@ -110,29 +111,6 @@ class N1Dispatcher(QPDispatcher):
             worst = np.argsort(-loading[lines, columns], kind="stable")[: self._after.most]
             lines, columns = lines[worst], columns[worst]
         return _Pairs(lines, outages[columns], factors[lines, columns], after[lines, columns], limit[lines])
-
-
-def outage_factors(
-    ptdf: np.ndarray, outages: np.ndarray, start: np.ndarray, end: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Line outage distribution factors.
-
-    Args:
-        ptdf: (n_line, n_sub), see `LinearFlow.ptdf`.
-        outages: Ids of connected lines.
-        start, end: Substations of the lines, (n_line,) each.
-
-    Returns:
-        (n_line, k) MW on a line per MW that the lost line carried, -1 on the lost line itself, and the k outages that
-        do not split the grid.
-    """
-    transfer = ptdf[:, start[outages]] - ptdf[:, end[outages]]
-    left = 1.0 - transfer[outages, np.arange(len(outages))]
-    whole = left > 1e-6
-    factors = transfer[:, whole] / left[whole]
-    kept = outages[whole]
-    factors[kept, np.arange(len(kept))] = -1.0
-    return factors, kept
 
 
 def threatened_lines(simulator: Any) -> np.ndarray:

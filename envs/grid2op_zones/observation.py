@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grid2op_zones import _kernels
+from grid2op_zones.ptdf import LinearFlow, outage_factors
 from grid2op_zones.view import CONSTANTS, References, calendar
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class ZoneObserver:
       allowed for a closed line, -0.5 for an open one that may be closed, down to -1 for one that stays open for an hour
       or more
     - maintainable line: ``maintenance`` 0, rising to 1 over the 4 hours before a planned maintenance
+    - with ``outages``, line: ``excess_after`` as ``excess``, of what the line will carry without one of the lines whose
+      maintenance begins within 2 hours, the worst of them; by the linear model of the whole grid (see `outage_factors`)
     - redispatchable unit: ``output`` p / pmax; ``dispatch`` / pmax; ``lag`` (target - dispatch) / ramp; ``room_up`` and
       ``room_down`` the share of the ramp that pmax and pmin leave
     - renewable unit: ``available`` power before curtailment / pmax; ``cap`` curtailment limit as a share of pmax
@@ -73,6 +76,7 @@ class ZoneObserver:
             per_energy=1.0 / np.maximum(cls.storage_Emax.astype(float), 1e-6),
             per_power=1.0 / np.maximum(power, 1e-6),
             per_overflow=1.0 / max(int(grid.parameters.NB_TIMESTEP_OVERFLOW_ALLOWED), 1),
+            after=_factors(grid, np.flatnonzero(maintainable)) if observability == "outages" else np.empty((0, 0)),
         )
 
         blocks = self._blocks(cls)
@@ -127,7 +131,7 @@ class ZoneObserver:
             *(obs.gen_p_before_curtail, obs.curtailment_limit),
             *(r.pmax, r.pmin, r.per_pmax, r.per_up, r.per_down),
             *(obs.load_p, r.per_load, obs.storage_charge, r.per_energy, obs.storage_power, r.per_power),
-            self._calendar,
+            *(self._calendar, r.after),
             *(r.per_overflow, *CONSTANTS),
         )
 
@@ -140,6 +144,7 @@ class ZoneObserver:
         tables: list[tuple[Sequence[str], np.ndarray, np.ndarray]] = [
             (LINE_FEATURES, cls.name_line, np.arange(cls.n_line)),
             (("maintenance",), cls.name_line, self.references.maintainable),
+            (("excess_after",) * bool(self.references.after.size), cls.name_line, np.arange(cls.n_line)),
             (UNIT_FEATURES, cls.name_gen, self.references.redispatchable),
             (RENEWABLE_FEATURES, cls.name_gen, self.references.curtailable),
             (("load",), cls.name_load, np.arange(cls.n_load)),
@@ -174,6 +179,18 @@ class ZoneObserver:
         }
 
 
+def _factors(grid: Any, maintainable: np.ndarray) -> np.ndarray:
+    """(n_line, k) MW on a line per MW that a maintainable one carries, all others being closed; 0 for a bridge."""
+    cls = type(grid)
+    start, end = cls.line_or_to_subid.astype(np.int64), cls.line_ex_to_subid.astype(np.int64)
+    ptdf = LinearFlow(grid).of_status(np.ones(cls.n_line, dtype=bool))
+    factors = np.zeros((cls.n_line, len(maintainable)))
+    if ptdf is not None:
+        found, kept = outage_factors(ptdf, maintainable, start, end)
+        factors[:, np.isin(maintainable, kept)] = found
+    return factors
+
+
 def nominal_voltage(grid: Any) -> np.ndarray:
     """Nominal voltage at the origin of each line, kV, (n_line,). Needs LightSimBackend."""
     # LightSimBackend numbers the first bus of each substation like the substation
@@ -181,7 +198,7 @@ def nominal_voltage(grid: Any) -> np.ndarray:
 
 
 def _kind(feature: str) -> str:
-    if feature in (*LINE_FEATURES, "maintenance"):
+    if feature in (*LINE_FEATURES, "maintenance", "excess_after"):
         return "line"
     if feature in (*UNIT_FEATURES, *RENEWABLE_FEATURES):
         return "generator"

@@ -114,6 +114,29 @@ def power_transfer(b: np.ndarray, start: np.ndarray, end: np.ndarray, n_sub: int
     return matrix
 
 
+def outage_factors(
+    ptdf: np.ndarray, outages: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Line outage distribution factors.
+
+    Args:
+        ptdf: (n_line, n_sub), see `LinearFlow.ptdf`.
+        outages: Ids of connected lines.
+        start, end: Substations of the lines, (n_line,) each.
+
+    Returns:
+        (n_line, k) MW on a line per MW that the lost line carried, -1 on the lost line itself, and the k outages that
+        do not split the grid.
+    """
+    transfer = ptdf[:, start[outages]] - ptdf[:, end[outages]]
+    left = 1.0 - transfer[outages, np.arange(len(outages))]
+    whole = left > 1e-6
+    factors = transfer[:, whole] / left[whole]
+    kept = outages[whole]
+    factors[kept, np.arange(len(kept))] = -1.0
+    return factors, kept
+
+
 def _connected(start: np.ndarray, end: np.ndarray, n_sub: int) -> bool:
     reached = np.zeros(n_sub, dtype=bool)
     reached[0] = True

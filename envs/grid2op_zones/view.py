@@ -21,11 +21,14 @@ EXCESS_FROM = 0.85
 #: Steps before a planned maintenance from which a line's maintenance component rises from 0 to 1 (4 hours).
 MAINTENANCE_HORIZON = 48
 
+#: Steps before a planned maintenance from which the flows without the line count (2 hours).
+AFTER_HORIZON = 24
+
 #: Steps of cooldown that count in full for a disconnected line (1 hour).
 COOLDOWN_HORIZON = 12
 
 #: What ends the kernel's arguments, but for the steps that a line may be overloaded.
-CONSTANTS = (EXCESS_FROM, float(COOLDOWN_HORIZON), float(MAINTENANCE_HORIZON), BOUND)
+CONSTANTS = (EXCESS_FROM, float(COOLDOWN_HORIZON), float(MAINTENANCE_HORIZON), float(AFTER_HORIZON), BOUND)
 
 
 class References(NamedTuple):
@@ -47,6 +50,7 @@ class References(NamedTuple):
     per_energy: np.ndarray  #: (storages,) 1 / MWh
     per_power: np.ndarray  #: (storages,) 1 / MW
     per_overflow: float  #: 1 / steps that a line may be overloaded
+    after: np.ndarray  #: (lines, maintainable) MW on a line per MW that the lost one carried; empty where not seen
 
     def part(self, lines: np.ndarray, generators: np.ndarray, loads: np.ndarray, storages: np.ndarray) -> References:
         """Those of the elements with these positions, in that order."""
@@ -56,7 +60,7 @@ class References(NamedTuple):
             kept = np.flatnonzero(np.isin(chosen, positions))
             return kept, np.searchsorted(positions, chosen[kept])
 
-        maintainable, _ = among(lines, self.maintainable)
+        maintainable, among_all = among(lines, self.maintainable)
         redispatchable, red = among(generators, self.redispatchable)
         curtailable, _ = among(generators, self.curtailable)
         return References(
@@ -73,13 +77,14 @@ class References(NamedTuple):
             self.per_energy[storages],
             self.per_power[storages],
             self.per_overflow,
+            np.ascontiguousarray(self.after[np.ix_(lines, among_all)]) if self.after.size else self.after,
         )
 
     @property
     def size(self) -> int:
         """Number of components that all features of all elements have."""
         return (
-            4 * len(self.per_limit)
+            (5 if self.after.size else 4) * len(self.per_limit)
             + len(self.maintainable)
             + 5 * len(self.redispatchable)
             + 2 * len(self.curtailable)
@@ -122,7 +127,7 @@ class ZoneView:
             *(m.gen_p_before_curtail, m.curtailment_limit),
             *(r.pmax, r.pmin, r.per_pmax, r.per_up, r.per_down),
             *(m.load_p, r.per_load, m.storage_charge, r.per_energy, m.storage_power, r.per_power),
-            self._calendar,
+            *(self._calendar, r.after),
             *(r.per_overflow, *CONSTANTS),
         )
         return out

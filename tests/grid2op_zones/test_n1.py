@@ -9,8 +9,8 @@ import pytest
 
 from grid2op_zones import ZonedGridEnv
 from grid2op_zones.area import Snapshot, make_areas
-from grid2op_zones.n1 import N1Dispatcher, N1Settings, outage_factors, threatened_lines
-from grid2op_zones.ptdf import LinearFlow
+from grid2op_zones.n1 import N1Dispatcher, N1Settings, threatened_lines
+from grid2op_zones.ptdf import LinearFlow, outage_factors
 from grid2op_zones.qp import QPDispatcher
 
 

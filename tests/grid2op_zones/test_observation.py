@@ -10,6 +10,7 @@ import pytest
 
 from grid2op_zones import ZonedGridEnv
 from grid2op_zones.observation import LINE_FEATURES, ZoneObserver
+from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.simulator import grid_references
 from grid2op_zones.view import BOUND
 
@@ -160,14 +161,44 @@ def test_outages_adds_the_others_lines_that_may_be_maintained(idf):
         others = np.setdiff1d(np.flatnonzero(maintainable), zone.lines)
         assert len(others) > 5
         added = set(outages.names(zone.name)) - set(local.names(zone.name))
-        assert added == {f"{what}[{cls.name_line[k]}]" for what in (*LINE_FEATURES, "maintenance") for k in others}
+        expected = {f"{what}[{cls.name_line[k]}]" for what in (*LINE_FEATURES, "maintenance") for k in others}
+        assert added - expected == {name for name in added if name.startswith("excess_after[")} and added > expected
     grid = snapshot(idf)
     grid.time_next_maintenance[:] = -1
     before = outages.observe(grid)
     grid.time_next_maintenance[cls.name_line.tolist().index("80_79_175")] = 12  # zone_2's
     for zone in idf.zones:
         changed = np.flatnonzero(outages.observe(grid)[zone.name] != before[zone.name])
-        assert [outages.names(zone.name)[k] for k in changed] == ["maintenance[80_79_175]"]
+        names = {outages.names(zone.name)[k] for k in changed}
+        assert {name for name in names if not name.startswith("excess_after[")} == {"maintenance[80_79_175]"}
+
+
+@pytest.mark.parametrize("steps", [0, 24, 25])
+def test_lines_show_what_they_carry_after_a_planned_outage(idf, steps):
+    """Against the transfer factors of the grid without the line; the worst of two outages counts."""
+    outages, grid, cls = observer(idf, "outages"), snapshot(idf), type(idf.simulator)
+    names = cls.name_line.tolist()
+    grid.time_next_maintenance[:] = -1
+    after = np.zeros(cls.n_line)
+    for line in (names.index("80_79_175"), names.index("26_31_106")):
+        grid.time_next_maintenance[line] = steps
+        status = np.ones(cls.n_line, dtype=bool)
+        flow = LinearFlow(idf.simulator)
+        start, end = cls.line_or_to_subid, cls.line_ex_to_subid
+        status[line] = False
+        # the line's loss is as if its power were injected at its start and taken out at its end
+        moved = grid.p_or[line] * (flow.of_status(status)[:, start[line]] - flow.of_status(status)[:, end[line]])
+        carried = (grid.p_or + moved) * outages.references.per_limit * (np.arange(cls.n_line) != line)
+        after = np.where(np.abs(carried) > np.abs(after), carried, after)
+    excess = np.sign(after) * np.maximum(np.abs(after) - 0.85, 0.0) / 0.15
+    seen = 0
+    for zone, observation in outages.observe(grid).items():
+        for name, found in zip(outages.names(zone), observation, strict=True):
+            if name.startswith("excess_after["):
+                expected = np.clip(excess[names.index(name[13:-1])], -10, 10) if steps <= 24 else 0.0
+                assert found == pytest.approx(expected, abs=1e-4)
+                seen += expected != 0
+    assert seen > 2 or steps == 25
 
 
 def test_global_shows_everything_own_elements_first(idf):
