@@ -60,10 +60,9 @@ class ZoneObserver:
     ) -> None:
         cls = type(grid)
         red = np.flatnonzero(cls.gen_redispatchable)
-        limit_mw = np.sqrt(3.0) * nominal_voltage(grid) * grid.get_thermal_limit().astype(float) / 1000.0
         power = np.maximum(cls.storage_max_p_absorb, cls.storage_max_p_prod).astype(float)
         self.references = References(
-            per_limit=1.0 / np.maximum(limit_mw, 1e-6),
+            per_limit=1.0 / np.maximum(limit_mw(grid), 1e-6),
             maintainable=np.flatnonzero(maintainable),
             redispatchable=red,
             curtailable=np.flatnonzero(cls.gen_renewable),
@@ -76,7 +75,9 @@ class ZoneObserver:
             per_energy=1.0 / np.maximum(cls.storage_Emax.astype(float), 1e-6),
             per_power=1.0 / np.maximum(power, 1e-6),
             per_overflow=1.0 / max(int(grid.parameters.NB_TIMESTEP_OVERFLOW_ALLOWED), 1),
-            after=_factors(grid, np.flatnonzero(maintainable)) if observability == "outages" else np.empty((0, 0)),
+            after=intact_outage_factors(grid, np.flatnonzero(maintainable))
+            if observability == "outages"
+            else np.empty((0, 0)),
         )
 
         blocks = self._blocks(cls)
@@ -179,22 +180,23 @@ class ZoneObserver:
         }
 
 
-def _factors(grid: Any, maintainable: np.ndarray) -> np.ndarray:
-    """(n_line, k) MW on a line per MW that a maintainable one carries, all others being closed; 0 for a bridge."""
+def intact_outage_factors(grid: Any, lines: np.ndarray) -> np.ndarray:
+    """(n_line, k) MW on a line per MW that one of k lines carries, all others being closed; 0 for a bridge."""
     cls = type(grid)
     start, end = cls.line_or_to_subid.astype(np.int64), cls.line_ex_to_subid.astype(np.int64)
     ptdf = LinearFlow(grid).of_status(np.ones(cls.n_line, dtype=bool))
-    factors = np.zeros((cls.n_line, len(maintainable)))
+    factors = np.zeros((cls.n_line, len(lines)))
     if ptdf is not None:
-        found, kept = outage_factors(ptdf, maintainable, start, end)
-        factors[:, np.isin(maintainable, kept)] = found
+        found, kept = outage_factors(ptdf, lines, start, end)
+        factors[:, np.isin(lines, kept)] = found
     return factors
 
 
-def nominal_voltage(grid: Any) -> np.ndarray:
-    """Nominal voltage at the origin of each line, kV, (n_line,). Needs LightSimBackend."""
+def limit_mw(grid: Any) -> np.ndarray:
+    """Each line's thermal limit at the nominal voltage of its origin, MW, (n_line,). Needs LightSimBackend."""
     # LightSimBackend numbers the first bus of each substation like the substation
-    return np.asarray(grid.backend._grid.get_bus_vn_kv(), dtype=float)[type(grid).line_or_to_subid]
+    volts = np.asarray(grid.backend._grid.get_bus_vn_kv(), dtype=float)[type(grid).line_or_to_subid]
+    return np.sqrt(3.0) * volts * grid.get_thermal_limit().astype(float) / 1000.0
 
 
 def _kind(feature: str) -> str:

@@ -114,7 +114,8 @@ class Scenarios:
         split: ``train``, ``test`` or ``all``.
         max_steps: Longest episode.
         calm: For generated weeks: of each, the rows from which an episode may start.
-        outages: For generated weeks: of each, the planned outages, rows (line, first row, row after the last).
+        outages: For generated weeks: of each, the planned outages that count, rows (line, first row, row after the
+            last); needed for `before_outages`.
         before_outages: For generated weeks: share of drawn episodes that begin in the `NOTICE` rows before a planned
             outage; first a line is drawn, then one of these starts.
 
@@ -160,7 +161,8 @@ class Scenarios:
         self._ahead = self._starts_ahead(outages) if before_outages else {}
         if before_outages and not self._ahead:
             raise ValueError(
-                "env_config.scenarios.before_outages: no planned outage has a calm start shortly before it"
+                "env_config.scenarios.before_outages: no planned outage that would overload a line has a calm start "
+                "shortly before it"
             )
         self._share = sizes / sizes.sum()
         self._played = [int(k) for k in np.flatnonzero(sizes)]

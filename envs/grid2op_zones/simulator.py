@@ -100,7 +100,10 @@ def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
     if isinstance(simulator.chronics_handler.real_data, MultifolderWithCache):
         return Scenarios([data.load_p.shape[0] for data in _series(simulator)], split, max_steps)
     from grid2op_zones.generator.store import read_week
+    from grid2op_zones.outages import OverloadingOutages
 
+    share = config["scenarios"]["before_outages"]
+    overloading = OverloadingOutages(simulator) if share else None
     rows, calm, outages = [], [], []
     fingerprint = simulator.chronics_handler.real_data.week.fingerprint
     for path in simulator.chronics_handler.real_data.subpaths:
@@ -109,8 +112,9 @@ def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
             raise ValueError(f"env_config.scenarios.path: {path}: a week of {week.grid!r}, whose elements differ")
         rows.append(len(week.load_p))
         calm.append(week.calm_rows())
-        outages.append(week.outages)
-    return Scenarios(rows, split, max_steps, calm, outages, config["scenarios"]["before_outages"])
+        if overloading:
+            outages.append(overloading.among(week))
+    return Scenarios(rows, split, max_steps, calm, outages, share)
 
 
 def series_played(simulator: Any) -> str:

@@ -152,7 +152,7 @@ def test_a_share_of_episodes_begins_before_outages_of_every_line_alike():
     assert counts.keys() == {None, 4, 7, 9}  # line 3's week has no calm start
     assert all(300 < counts[line] < 430 for line in (4, 7, 9)) and 850 < counts[None] < 1000
     assert {half.numbered(k) for k in range(9)} == {none.numbered(k) for k in range(9)}  # evaluation is as it was
-    with pytest.raises(ValueError, match="before_outages: no planned outage has a calm start"):
+    with pytest.raises(ValueError, match="before_outages: no planned outage that would overload a line"):
         Scenarios([ROWS], "train", 287, [np.arange(900, 1700)], [outages[0][:1]], 0.5)
 
 
