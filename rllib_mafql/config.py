@@ -70,7 +70,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.conservatism = "counterfactual"  # or "joint": sample the action of one agent, or of all
         self.num_random_actions = 1      # uniform samples in the conservative term, beside the policies'
         self.zero_noise_fraction = 0.5   # share of rows on which students and teacher start from z = 0, not from noise
-        self.obs_noise = 0.0             # noise on observations while learning, in standard deviations of the data
+        self.obs_noise = 0.0             # noise on observations while learning, in units of standardised ones
         self.advantage_temperature = None  # weigh cloning by exp(advantage / temperature mean|G|); None: equally
 
         # Policies.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rllib_mafql.minibatches import on_device, sliced
 from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
-from rllib_mafql.networks import MIN_ACTION_STD, VelocityField
+from rllib_mafql.networks import MAX_NORMALIZED, MIN_ACTION_STD, VelocityField
 from rllib_mafql.objectives import COEFFICIENTS, Objectives
 from rllib_mafql.optimizers import MovingAverage, fused_adam, step_clipped
 from rllib_mafql.replay import Statistics
@@ -92,16 +92,21 @@ class MAFQLLearner(TorchLearner):
         )
 
     def fit_normalizers(self, statistics: Statistics) -> None:
-        """Gives every network the mean and standard deviation of joint observations and joint actions."""
-        obs_mean, obs_std, act_mean, act_std = (torch.as_tensor(x, device=self._device) for x in statistics)
+        """Gives every network the mean and scale of joint observations and joint actions.
+
+        The scale is the standard deviation; of a component that is seldom far from its mean it is so much more that
+        nothing in the data is clipped.
+        """
+        obs_mean, obs_std, low, high, act_mean, act_std = (torch.as_tensor(x, device=self._device) for x in statistics)
+        obs_scale = torch.maximum(obs_std, torch.maximum(high - obs_mean, obs_mean - low) / MAX_NORMALIZED)
         act_std = act_std.clamp_min(MIN_ACTION_STD)
         for network in (self._critic.q, self._critic.target_q, self._teacher.field, self._teacher.average):
-            network.normalizer.fit(obs_mean, obs_std)
+            network.normalizer.fit(obs_mean, obs_scale)
             network.action_normalizer.fit(act_mean, act_std)
         slices = zip(self._students, self.objectives.obs_slices, self.objectives.action_slices, strict=True)
         for student, own, act in slices:
             for field in (student.field, student.average):
-                field.normalizer.fit(obs_mean[own], obs_std[own])
+                field.normalizer.fit(obs_mean[own], obs_scale[own])
                 field.action_normalizer.fit(act_mean[act], act_std[act])
 
     # Objectives ------------------------------------------------------------------------------------------------

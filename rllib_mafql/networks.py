@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rllib_mafql.products import EnsembleLinear, Linear
 
 # Normalised values are clipped here, so that one never seen in training cannot dominate a layer.
-MAX_NORMALIZED = 10.0
+MAX_NORMALIZED = 20.0
 
 # Least standard deviation of an action's component that counts: less is as good as constant.
 MIN_ACTION_STD = 0.02
@@ -42,10 +42,10 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     @torch.no_grad()
-    def fit(self, mean: Tensor, std: Tensor) -> None:
-        """Takes over mean (d,) and standard deviation (d,). A component that never varies is only centred."""
+    def fit(self, mean: Tensor, scale: Tensor) -> None:
+        """Takes over mean (d,) and scale (d,). A component that never varies is only centred."""
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(std > 1e-3, std, torch.ones_like(std)))
+        self.scale.copy_(torch.where(scale > 1e-3, scale, torch.ones_like(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.scale).clamp(-MAX_NORMALIZED, MAX_NORMALIZED)

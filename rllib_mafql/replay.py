@@ -43,10 +43,12 @@ class Returns(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Mean and standard deviation of each component, float32."""
+    """Mean and standard deviation of each component, and the range of observations, float32."""
 
     obs_mean: np.ndarray  # (sum d_i,)
     obs_std: np.ndarray
+    obs_low: np.ndarray
+    obs_high: np.ndarray
     action_mean: np.ndarray  # (sum m_i,)
     action_std: np.ndarray
 
@@ -174,10 +176,11 @@ class JointReplay:
         held = slice(0, self._filled)
         transitions = self._columns["ahead"][held] > 0
         imitable = transitions & self._columns["behavior"][held]
-        obs = _moments(self._columns["obs"][held], np.ones(self._filled, bool))
+        obs = self._columns["obs"][held]
+        obs_moments = _moments(obs, np.ones(self._filled, bool))
         cloned = self._columns.get(ADVICE, self._columns["actions"])
         actions = _moments(cloned[held], imitable if imitable.any() else transitions)
-        return Statistics(*obs, *actions)
+        return Statistics(*obs_moments, obs.min(0), obs.max(0), *actions)
 
     # Saving ----------------------------------------------------------------------------------------------------
 

@@ -161,7 +161,9 @@ class ShardedReplay:
         weights /= weights.sum()
         obs = _pooled([(each.obs_mean, each.obs_std) for each, _ in known], weights)
         actions = _pooled([(each.action_mean, each.action_std) for each, _ in known], weights)
-        return Statistics(*obs, *actions)
+        low = np.min([each.obs_low for each, _ in known], 0)
+        high = np.max([each.obs_high for each, _ in known], 0)
+        return Statistics(*obs, low, high, *actions)
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps: no transitions."""

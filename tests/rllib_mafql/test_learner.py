@@ -7,6 +7,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
 
 from rllib_mafql.modules import CRITIC, TEACHER
+from rllib_mafql.networks import MAX_NORMALIZED
 from tests.rllib_mafql.toy_env import echo_config
 
 pytestmark = pytest.mark.usefixtures("ray_instance")
@@ -65,6 +66,29 @@ def test_states_of_optimizers_that_were_not_fused_go_on_fused():
             assert all(group["fused"] for group in optimizer.param_groups), name
             moments = sum(s["exp_avg_sq"].sum().item() for s in optimizer.state.values())
             assert 0 < moments <= 8 * 1e-3 * 1e-6 * 1.01
+    finally:
+        algorithm.stop()
+
+
+def test_components_that_seldom_leave_their_mean_are_not_clipped_where_they_do():
+    algorithm, _, learner = built(config())
+    try:
+        found = algorithm.replay.statistics()
+        size = found.obs_mean.size
+        rare = found._replace(
+            obs_mean=np.full(size, 0.5, np.float32),
+            obs_std=np.full(size, 0.1, np.float32),
+            obs_low=np.full(size, 0.3, np.float32),
+            obs_high=np.where(np.arange(size) % 2, 0.7, 8.5).astype(np.float32),
+        )
+        learner.fit_normalizers(rare)
+        scale = np.where(np.arange(size) % 2, 0.1, 8.0 / MAX_NORMALIZED)
+        normalizer = learner.module[CRITIC].q.normalizer
+        assert normalizer.scale.numpy() == pytest.approx(scale)
+        standardised = normalizer(torch.from_numpy(np.stack([rare.obs_low, rare.obs_high])))
+        assert standardised.numpy() == pytest.approx(
+            np.stack([rare.obs_low - 0.5, rare.obs_high - 0.5]) / scale, rel=1e-5
+        )
     finally:
         algorithm.stop()
 

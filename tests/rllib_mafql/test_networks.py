@@ -51,7 +51,7 @@ def test_normalizer_standardises_clips_and_travels_with_the_weights():
     normalizer = Normalizer(2)
     normalizer.fit(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
     o = torch.tensor([[3.0, 6.0], [1e9, 5.0]])
-    assert normalizer(o).tolist() == [[1.0, 1.0], [10.0, 0.0]]
+    assert normalizer(o).tolist() == [[1.0, 1.0], [20.0, 0.0]]
     copy = Normalizer(2)
     copy.load_state_dict(normalizer.state_dict())
     assert torch.equal(copy(o), normalizer(o))

@@ -91,8 +91,9 @@ def test_replay_refuses_what_does_not_fit():
 def test_statistics_ignore_rows_not_written():
     ring = replay()
     ring.add(fragment(0, 3))
-    mean, std = ring.statistics()[:2]
+    mean, std, low, high = ring.statistics()[:4]
     assert mean.tolist() == [1.5, 3.0]
+    assert low.tolist() == [0.0, 0.0] and high.tolist() == [3.0, 6.0]
     assert std == pytest.approx([np.std([0, 1, 2, 3]), np.std([0, 2, 4, 6])])
 
 
