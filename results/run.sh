@@ -99,12 +99,13 @@ if [[ ${1:-} == job ]]; then
 fi
 mkdir -p runs/results
 list=$(
-  for grid in 118 14; do
-    printf "$grid %s rule\n" qp_zones qp qp_maintenance qp_maintenance_zones do_nothing proportional_zones
-    for seed in 0 1 2; do printf "$grid %s $seed\n" mafql bc gaussian mac_flow diffusion independent_fql; done
-    printf "$grid mafql %s\n" 3 4
-    for seed in 0 1 2; do printf "$grid %s $seed\n" ppo mappo sac; done
+  for grid in 118 14; do printf "$grid %s rule\n" qp_zones qp qp_n1 qp_n1_zones do_nothing proportional_zones; done
+  for seed in 0 1 2; do
+    for grid in 118 14; do
+      printf "$grid %s $seed\n" mafql bc gaussian mac_flow diffusion independent_fql ppo mappo sac
+    done
   done
+  for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do

@@ -359,12 +359,12 @@ static PyObject *protect(PyObject *self, PyObject *const *args, Py_ssize_t count
 
 static PyObject *observe(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     Arrays arrays;
-    void *a[31];
-    Py_ssize_t sizes[31];
-    if (!expects(count, 37) || open_arrays(&arrays, args, "FiDffdbnniniifffffdddddfdfdfddd", a, sizes) < 0) return NULL;
-    double per_overflow = PyFloat_AsDouble(args[31]), excess_from = PyFloat_AsDouble(args[32]);
-    double cooling = PyFloat_AsDouble(args[33]), planned = PyFloat_AsDouble(args[34]);
-    double notice = PyFloat_AsDouble(args[35]), bound = PyFloat_AsDouble(args[36]);
+    void *a[32];
+    Py_ssize_t sizes[32];
+    if (!expects(count, 38) || open_arrays(&arrays, args, "FiDffdbnniniifffffdddddfdfdfdddb", a, sizes) < 0) return NULL;
+    double per_overflow = PyFloat_AsDouble(args[32]), excess_from = PyFloat_AsDouble(args[33]);
+    double cooling = PyFloat_AsDouble(args[34]), planned = PyFloat_AsDouble(args[35]);
+    double notice = PyFloat_AsDouble(args[36]), bound = PyFloat_AsDouble(args[37]);
     float *out = a[0];
     const long long *picks = a[1], *maintainable = a[9], *red = a[11], *cur = a[12];
     double *to = a[2];
@@ -377,6 +377,7 @@ static PyObject *observe(PyObject *self, PyObject *const *args, Py_ssize_t count
     const float *load = a[23], *charge = a[25], *power = a[27];
     const double *per_load = a[24], *per_energy = a[26], *per_power = a[28], *calendar = a[29];
     const double *factors = a[30]; /* (lines, maintainable lines), or none */
+    const char *threatened = a[31]; /* (maintainable lines), or none */
     Py_ssize_t n = sizes[3], n_red = sizes[11];
     for (Py_ssize_t j = 0; j < n; j++) {
         double excess = rho[j] > excess_from ? (rho[j] - excess_from) / (1 - excess_from) : 0;
@@ -395,7 +396,7 @@ static PyObject *observe(PyObject *self, PyObject *const *args, Py_ssize_t count
         for (Py_ssize_t j = 0; j < n; j++) to[j] = 0;
         for (Py_ssize_t k = 0; k < sizes[9]; k++) {
             Py_ssize_t lost = maintainable[k];
-            if (!closed[lost] || ahead[lost] < 0 || ahead[lost] > notice) continue;
+            if (!closed[lost] || !(threatened[k] || (ahead[lost] >= 0 && ahead[lost] <= notice))) continue;
             for (Py_ssize_t j = 0; j < n; j++) {
                 double after = closed[j] ? (p_or[j] + factors[j * sizes[9] + k] * p_or[lost]) * per_limit[j] : 0;
                 if (fabs(after) > fabs(to[j])) to[j] = after;

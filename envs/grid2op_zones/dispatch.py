@@ -1,9 +1,8 @@
 """Dispatchers that act on a `ZonedGridEnv`: behaviour policies to learn from, and baselines to compare with.
 
-By name: `do_nothing`; `random`; `proportional`, `qp`, `qp_maintenance` (which is ready for planned outages) and `qp_n1`
-(for those and the opponent's), which see the whole grid; the same with `_zones`, where every zone sees and moves only
-its own lines and units. They measure the present Grid2Op observation, plan in MW, and answer with the normalised
-actions that agents give.
+By name: `do_nothing`; `random`; `proportional`, `qp` and `qp_n1` (which is ready for outages), which see the whole
+grid; the same with `_zones`, where every zone sees and moves only its own lines and units. They measure the present
+Grid2Op observation, plan in MW, and answer with the normalised actions that agents give.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from grid2op_zones.area import Area, Snapshot, make_areas
-from grid2op_zones.n1 import N1Dispatcher, threatened_lines
+from grid2op_zones.n1 import N1Dispatcher
+from grid2op_zones.opponent import threatened_lines
 from grid2op_zones.proportional import ProportionalDispatcher
 from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.qp import QPDispatcher
@@ -28,8 +28,6 @@ POLICIES = (
     "proportional_zones",
     "qp",
     "qp_zones",
-    "qp_maintenance",
-    "qp_maintenance_zones",
     "qp_n1",
     "qp_n1_zones",
 )
@@ -207,7 +205,6 @@ def make_policy(env: Any, name: str, *, noise: float = 0.0, seed: int | None = N
     kinds: dict[str, Callable[[Area], Dispatcher]] = {
         "proportional": ProportionalDispatcher,
         "qp": QPDispatcher,
-        "qp_maintenance": lambda area: N1Dispatcher(area, (), _line_ends(env.simulator)),
         "qp_n1": lambda area: N1Dispatcher(area, threatened_lines(env.simulator), _line_ends(env.simulator)),
     }
     kind = kinds[name.removesuffix("_zones")]

@@ -17,6 +17,7 @@ from grid2op_zones.config import check_env_config
 from grid2op_zones.fast_step import GridStepper
 from grid2op_zones.grid_state import GridState
 from grid2op_zones.observation import ZoneObserver
+from grid2op_zones.opponent import threatened_lines
 from grid2op_zones.reward import COMPONENTS, CompositeReward
 from grid2op_zones.safety.joint import JointProjection, Projected
 from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator, series_played
@@ -101,7 +102,12 @@ class ZonedGridEnv(MultiAgentEnv):
         )
         references = grid_references(self.simulator, self.config)
         self.observer = ZoneObserver(
-            self.simulator, self.zones, self.config["observability"], references.loads, references.maintainable
+            self.simulator,
+            self.zones,
+            self.config["observability"],
+            references.loads,
+            references.maintainable,
+            np.isin(np.arange(type(self.simulator).n_line), threatened_lines(self.simulator)),
         )
         self.projection: JointProjection | None = None
         if self.config["safety"]["level"] != "none":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,20 @@ from grid2op_zones.qp import QPDispatcher, QPSettings
 
 @dataclass(frozen=True)
 class N1Settings(QPSettings):
-    """What the dispatch after outages goes by, beside what it goes by before them. Loadings are as in QPSettings."""
+    """What the dispatch after outages goes by, beside what it goes by before them. Loadings are as in QPSettings.
 
+    Being ready for outages is a standing cost, so costs are near those of operation: by MW, and curtailment dear.
+    """
+
+    price: float = 3.3e6
+    curtail_cost: float = 64.0
+    storage_cost: float = 0.2
+    move_cost: float = 0.1
+    linear_from: float | None = 3.0
     margin_after: float = 1.0  #: loading that no line shall exceed after an outage
     act_above_after: float = 0.98  #: share of that loading from which units move
     watch_above_after: float = 0.85  #: share of it below which a line is left out of the program
-    price_after: float = 1e6  #: of a line's squared loading above the margin after an outage
+    price_after: float = 3.3e5  #: of a line's squared loading above the margin after an outage
     notice: int = 24  #: steps ahead of a planned maintenance from which it counts as an outage to come
     most: int = 80  #: pairs of a line and an outage in the program, those loaded most
 
@@ -111,10 +119,3 @@ class N1Dispatcher(QPDispatcher):
             worst = np.argsort(-loading[lines, columns], kind="stable")[: self._after.most]
             lines, columns = lines[worst], columns[worst]
         return _Pairs(lines, outages[columns], factors[lines, columns], after[lines, columns], limit[lines])
-
-
-def threatened_lines(simulator: Any) -> np.ndarray:
-    """Ids of the lines that a Grid2Op environment's opponent attacks; none where it has no opponent."""
-    names = simulator._kwargs_opponent.get("lines_attacked", [])
-    flat = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
-    return np.flatnonzero(np.isin(type(simulator).name_line, flat))

@@ -31,8 +31,9 @@ class ZoneObserver:
       allowed for a closed line, -0.5 for an open one that may be closed, down to -1 for one that stays open for an hour
       or more
     - maintainable line: ``maintenance`` 0, rising to 1 over the 4 hours before a planned maintenance
-    - with ``outages``, line: ``excess_after`` as ``excess``, of what the line will carry without one of the lines whose
-      maintenance begins within 2 hours, the worst of them; by the linear model of the whole grid (see `outage_factors`)
+    - with ``outages``, line: ``excess_after`` as ``excess``, of what the line will carry without the worst of the
+      maintainable lines that an opponent may attack or whose maintenance begins within 2 hours; by the linear model of
+      the whole grid (see `outage_factors`)
     - redispatchable unit: ``output`` p / pmax; ``dispatch`` / pmax; ``lag`` (target - dispatch) / ramp; ``room_up`` and
       ``room_down`` the share of the ramp that pmax and pmin leave
     - renewable unit: ``available`` power before curtailment / pmax; ``cap`` curtailment limit as a share of pmax
@@ -50,13 +51,20 @@ class ZoneObserver:
         observability: ``local``, ``outages``, ``border`` or ``global``.
         load_reference: Size of each load, MW, (n_load,).
         maintainable: Lines that may be maintained, boolean (n_line,).
+        threatened: Lines that may be lost at any time, boolean (n_line,).
 
     Attributes:
         elements: For each zone the ids of what it sees, own ones first, by kind (line, generator, load, storage).
     """
 
     def __init__(
-        self, grid: Any, zones: Sequence[Zone], observability: str, load_reference: np.ndarray, maintainable: np.ndarray
+        self,
+        grid: Any,
+        zones: Sequence[Zone],
+        observability: str,
+        load_reference: np.ndarray,
+        maintainable: np.ndarray,
+        threatened: np.ndarray,
     ) -> None:
         cls = type(grid)
         red = np.flatnonzero(cls.gen_redispatchable)
@@ -78,6 +86,7 @@ class ZoneObserver:
             after=intact_outage_factors(grid, np.flatnonzero(maintainable))
             if observability == "outages"
             else np.empty((0, 0)),
+            threatened=threatened[maintainable],
         )
 
         blocks = self._blocks(cls)
@@ -132,7 +141,7 @@ class ZoneObserver:
             *(obs.gen_p_before_curtail, obs.curtailment_limit),
             *(r.pmax, r.pmin, r.per_pmax, r.per_up, r.per_down),
             *(obs.load_p, r.per_load, obs.storage_charge, r.per_energy, obs.storage_power, r.per_power),
-            *(self._calendar, r.after),
+            *(self._calendar, r.after, r.threatened),
             *(r.per_overflow, *CONSTANTS),
         )
 

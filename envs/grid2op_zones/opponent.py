@@ -68,3 +68,10 @@ class Opponent:
             ):
                 counter[hit] = np.maximum(duration, counter[hit])
         env._update_alert_properties(self._no_alert, lines, substations)
+
+
+def threatened_lines(simulator: Any) -> np.ndarray:
+    """Ids of the lines that a Grid2Op environment's opponent attacks; none where it has no opponent."""
+    names = simulator._kwargs_opponent.get("lines_attacked", [])
+    flat = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
+    return np.flatnonzero(np.isin(type(simulator).name_line, flat))

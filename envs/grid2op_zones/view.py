@@ -51,6 +51,7 @@ class References(NamedTuple):
     per_power: np.ndarray  #: (storages,) 1 / MW
     per_overflow: float  #: 1 / steps that a line may be overloaded
     after: np.ndarray  #: (lines, maintainable) MW on a line per MW that the lost one carried; empty where not seen
+    threatened: np.ndarray  #: (maintainable,) whether the line may be lost at any time
 
     def part(self, lines: np.ndarray, generators: np.ndarray, loads: np.ndarray, storages: np.ndarray) -> References:
         """Those of the elements with these positions, in that order."""
@@ -78,6 +79,7 @@ class References(NamedTuple):
             self.per_power[storages],
             self.per_overflow,
             np.ascontiguousarray(self.after[np.ix_(lines, among_all)]) if self.after.size else self.after,
+            self.threatened[among_all],
         )
 
     @property
@@ -127,7 +129,7 @@ class ZoneView:
             *(m.gen_p_before_curtail, m.curtailment_limit),
             *(r.pmax, r.pmin, r.per_pmax, r.per_up, r.per_down),
             *(m.load_p, r.per_load, m.storage_charge, r.per_energy, m.storage_power, r.per_power),
-            *(self._calendar, r.after),
+            *(self._calendar, r.after, r.threatened),
             *(r.per_overflow, *CONSTANTS),
         )
         return out

@@ -35,7 +35,7 @@ def record(
         typer.Option(
             metavar="NAME[=WEIGHT],...",
             help="Behaviour policies, drawn for each episode by weight (1 where not given): do_nothing, random, "
-            "proportional, proportional_zones, qp, qp_zones, qp_maintenance, qp_maintenance_zones, qp_n1, qp_n1_zones.",
+            "proportional, proportional_zones, qp, qp_zones, qp_n1, qp_n1_zones.",
         ),
     ] = "qp_zones",
     advisor: Annotated[

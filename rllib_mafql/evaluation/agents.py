@@ -24,8 +24,6 @@ LABELS = {
     "proportional_zones": "proportional, per zone",
     "qp": "QP, central",
     "qp_zones": "QP, per zone",
-    "qp_maintenance": "QP ahead of maintenance, central",
-    "qp_maintenance_zones": "QP ahead of maintenance, per zone",
     "qp_n1": "QP with N-1, central",
     "qp_n1_zones": "QP with N-1, per zone",
 }

@@ -38,7 +38,7 @@ def evaluate(
         typer.Argument(
             metavar="AGENT...",
             help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones, "
-            "qp_maintenance, qp_maintenance_zones, qp_n1, qp_n1_zones), "
+            "qp_n1, qp_n1_zones), "
             "or checkpoint, run folder or export, or pretrained: the export that ships with this package. A MAFQL "
             "checkpoint is two agents; PATH:decentralized or PATH:centralized is one of them. NAME=PATH,PATH: runs of "
             "one agent.",

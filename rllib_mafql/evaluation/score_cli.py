@@ -50,7 +50,7 @@ def score(
         typer.Argument(
             metavar="AGENT...",
             help="Dispatcher (do_nothing, random, proportional, proportional_zones, qp, qp_zones, "
-            "qp_maintenance, qp_maintenance_zones, qp_n1, qp_n1_zones), "
+            "qp_n1, qp_n1_zones), "
             "folder of an exported policy, or `pretrained`, the policy that comes with this package for the grid.",
         ),
     ],

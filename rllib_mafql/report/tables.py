@@ -9,7 +9,7 @@ from rllib_mafql.evaluation.results import title
 from rllib_mafql.report.results_folder import Results, Summary
 
 #: Names of dispatchers that see the whole grid, where they stand beside those that do not.
-CALLED = {name: f"{name}_central" for name in ("qp", "qp_maintenance", "qp_n1", "proportional")}
+CALLED = {name: f"{name}_central" for name in ("qp", "qp_n1", "proportional")}
 
 #: What others are compared with.
 REFERENCE = "qp_zones"

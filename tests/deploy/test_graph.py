@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rllib_mafql.deploy.graph import flow_model
 from rllib_mafql.deploy.session import Session
 from rllib_mafql.deploy.weights import field_weights
+from rllib_mafql.networks import MAX_NORMALIZED
 from tests.deploy.fields import integrated, observations, random_field
 
 STEPS = [1, 2, 3, 4, 5]
@@ -26,7 +27,7 @@ def assert_parity(field, steps, rows=8):
     session, rng = exported(field, steps), np.random.default_rng(1)
     obs = observations(field, rows)
     normalized = field.normalizer(torch.from_numpy(obs)).abs().amax(1)
-    assert normalized[0] < 10.0 and normalized[1:].max() == 10.0
+    assert normalized[0] < MAX_NORMALIZED and normalized[1:].max() == MAX_NORMALIZED
     actions = []
     for o in obs:
         zeros, noise = np.zeros(field.action_size, np.float32), rng.standard_normal(field.action_size, np.float32)

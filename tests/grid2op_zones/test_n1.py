@@ -9,9 +9,11 @@ import pytest
 
 from grid2op_zones import ZonedGridEnv
 from grid2op_zones.area import Snapshot, make_areas
-from grid2op_zones.n1 import N1Dispatcher, N1Settings, threatened_lines
+from grid2op_zones.dispatch import AreaPolicy
+from grid2op_zones.n1 import N1Dispatcher, N1Settings
+from grid2op_zones.opponent import threatened_lines
 from grid2op_zones.ptdf import LinearFlow, outage_factors
-from grid2op_zones.qp import QPDispatcher
+from grid2op_zones.qp import QPDispatcher, QPSettings
 
 
 @pytest.fixture(scope="module")
@@ -142,18 +144,6 @@ def test_a_zone_counts_with_outages_of_its_own_lines_only(env, threat):
         assert np.isin(found.line, zone.lines).all()
 
 
-def test_ahead_of_maintenance_the_opponent_s_lines_do_not_count(env):
-    attacked = ZonedGridEnv({**env.config, "opponent": True})
-    attacked.reset(seed=0)
-    calm = snapshot_of(attacked, time_next_maintenance=np.full(attacked.simulator.n_line, -1))
-    rows = {}
-    for name in ("qp", "qp_maintenance", "qp_n1"):
-        (area,) = attacked.behavior_policy(name)._dispatchers
-        rows[name] = len(area.program(calm).rows)
-    assert rows["qp"] == rows["qp_maintenance"] < rows["qp_n1"]
-    attacked.close()
-
-
 def test_the_opponent_s_lines_are_threatened():
     attacked = ZonedGridEnv({"opponent": True})
     calm = ZonedGridEnv({})
@@ -163,3 +153,19 @@ def test_the_opponent_s_lines_are_threatened():
     assert threatened_lines(calm.simulator).size == 0
     attacked.close()
     calm.close()
+
+
+def test_costs_by_mw_move_few_units_far(env):
+    """Against costs by MW^2: the number of units in use, each weighed by its share, (sum |x|)^2 / sum x^2."""
+    number = {}
+    for linear_from in (None, 3.0):
+        env.reset(**env.episode_spec(0))
+        (area,) = make_areas(env.simulator, env.zones, env.action_map.balance, env.config["actions"], central=True)
+        policy = AreaPolicy(env, [QPDispatcher(area, QPSettings(linear_from=linear_from))], noise=0.0, seed=0)
+        found = []
+        for _ in range(150):
+            env.step(policy.act())
+            used = np.abs(area.displaced(snapshot_of(env)))
+            found.append(used.sum() ** 2 / max(np.square(used).sum(), 1e-9))
+        number[linear_from] = np.mean(found)
+    assert 1.0 < number[3.0] < 0.95 * number[None]

@@ -10,6 +10,7 @@ import pytest
 
 from grid2op_zones import ZonedGridEnv
 from grid2op_zones.observation import LINE_FEATURES, ZoneObserver
+from grid2op_zones.opponent import threatened_lines
 from grid2op_zones.ptdf import LinearFlow
 from grid2op_zones.simulator import grid_references
 from grid2op_zones.view import BOUND
@@ -39,9 +40,10 @@ def snapshot(env: ZonedGridEnv) -> SimpleNamespace:
     )
 
 
-def observer(env: ZonedGridEnv, observability: str) -> ZoneObserver:
+def observer(env: ZonedGridEnv, observability: str, threatened: tuple[str, ...] = ()) -> ZoneObserver:
     references = grid_references(env.simulator, env.config)
-    return ZoneObserver(env.simulator, env.zones, observability, references.loads, references.maintainable)
+    lost = np.isin(type(env.simulator).name_line, threatened)
+    return ZoneObserver(env.simulator, env.zones, observability, references.loads, references.maintainable, lost)
 
 
 def value(env: ZonedGridEnv, zone: str, name: str, grid_obs) -> float:
@@ -173,14 +175,15 @@ def test_outages_adds_the_others_lines_that_may_be_maintained(idf):
         assert {name for name in names if not name.startswith("excess_after[")} == {"maintenance[80_79_175]"}
 
 
-@pytest.mark.parametrize("steps", [0, 24, 25])
-def test_lines_show_what_they_carry_after_a_planned_outage(idf, steps):
+@pytest.mark.parametrize(("steps", "attacked"), [(0, False), (24, False), (25, False), (-1, True)])
+def test_lines_show_what_they_carry_after_an_outage(idf, steps, attacked):
     """Against the transfer factors of the grid without the line; the worst of two outages counts."""
-    outages, grid, cls = observer(idf, "outages"), snapshot(idf), type(idf.simulator)
+    lost = ("80_79_175", "26_31_106")
+    outages, grid, cls = observer(idf, "outages", lost if attacked else ()), snapshot(idf), type(idf.simulator)
     names = cls.name_line.tolist()
     grid.time_next_maintenance[:] = -1
     after = np.zeros(cls.n_line)
-    for line in (names.index("80_79_175"), names.index("26_31_106")):
+    for line in map(names.index, lost):
         grid.time_next_maintenance[line] = steps
         status = np.ones(cls.n_line, dtype=bool)
         flow = LinearFlow(idf.simulator)
@@ -195,10 +198,18 @@ def test_lines_show_what_they_carry_after_a_planned_outage(idf, steps):
     for zone, observation in outages.observe(grid).items():
         for name, found in zip(outages.names(zone), observation, strict=True):
             if name.startswith("excess_after["):
-                expected = np.clip(excess[names.index(name[13:-1])], -10, 10) if steps <= 24 else 0.0
+                expected = np.clip(excess[names.index(name[13:-1])], -10, 10) if attacked or 0 <= steps <= 24 else 0.0
                 assert found == pytest.approx(expected, abs=1e-4)
                 seen += expected != 0
     assert seen > 2 or steps == 25
+
+
+def test_an_opponent_s_lines_count_as_outages_to_come():
+    attacked = ZonedGridEnv({"opponent": True, "observability": "outages"})
+    references = attacked.observer.references
+    lines = references.maintainable[references.threatened]
+    assert set(lines) == set(threatened_lines(attacked.simulator)) & set(references.maintainable) and len(lines) == 20
+    attacked.close()
 
 
 def test_global_shows_everything_own_elements_first(idf):

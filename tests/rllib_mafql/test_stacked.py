@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rllib_mafql.modules import FlowPolicy
+from rllib_mafql.networks import MAX_NORMALIZED
 from rllib_mafql.stacked import StackedPolicies
 
 OBS, ACTIONS = [5, 3, 9], [2, 4, 1]
@@ -59,7 +60,7 @@ def test_it_acts_as_the_modules_do(settings, rows):
     # some observations are far outside the data and clipped, some actions leave [-1, 1] and are clipped
     obs, z = 40 * torch.randn(rows, sum(OBS)), torch.randn(rows, sum(ACTIONS))
     clipped = [m.acting.normalizer(o).abs().max() for m, o in zip(modules, obs.split(OBS, 1), strict=True)]
-    assert max(clipped) == 10.0
+    assert max(clipped) == MAX_NORMALIZED
     for noise in (z, torch.zeros_like(z)):
         expected = one_by_one(modules, obs, noise)
         assert expected.std() > 0.1
