@@ -18,7 +18,7 @@ settings() {
     return
   fi
   echo 118_x0.9_opponent 118_x1.0 118_x1.0_opponent 118_x0.9 118_x0.9_opponent_days 118_x1.0_days
-  [[ $2 != all ]] || echo 118_x0.9_opponent_lines 118_x1.0_lines
+  [[ $2 != all ]] || echo 118_x0.9_opponent_lines
 }
 
 # What env_config says in a setting.
@@ -76,11 +76,15 @@ run() {
 
 # Records what the learners of a grid learn from.
 record() {
-  [[ -e recordings/case$1_opponent/complete ]] && return
-  rm -rf "recordings/case$1_opponent" "runs/results/data_$1"
-  rllib train file tuned_examples/case118_opponent_data.yaml --storage-path runs/results --experiment-name "data_$1" \
-    --config "{$(trained_on "$1")output: recordings/case$1_opponent}"
-  touch "recordings/case$1_opponent/complete"
+  local part folder=recordings/case$1_opponent
+  [[ -e $folder/complete ]] && return
+  rm -rf "$folder" runs/results/data_"$1"_*
+  for part in attacked calm; do
+    [[ $1 == 118 || $part == calm ]] || continue # nothing attacks on 14 buses
+    rllib train file tuned_examples/case118_opponent_data.yaml --only $part --storage-path runs/results \
+      --experiment-name "data_$1_$part" --config "{$(trained_on "$1")output: $folder/$part}"
+  done
+  touch "$folder/complete"
 }
 
 # One line of the list below.

@@ -55,8 +55,8 @@ def ablate(
     settings.
     """
     with reported():
-        chosen = _chosen(only)
         options = TrainOptions(stop=stop, ray_address=ray_address)
+        chosen = _chosen(only, _base(file, options))
         overrides = {} if config is None else read_overrides(config)
         runs = {
             name: [_run(file, options, out, name, ablation, seed) for seed in range(seeds)]
@@ -106,19 +106,29 @@ def _report(out: Path) -> None:
         tell(f"wrote {out / name}")
 
 
-def _chosen(only: list[str] | None) -> dict[str, Ablation]:
+def _chosen(only: list[str] | None, base: Experiment) -> dict[str, Ablation]:
+    """The variants asked for; by default those that make sense with the base's data."""
+    data = "recorded" if base.config().get("input_") else "played"
+    fitting = {name: ablation for name, ablation in ABLATIONS.items() if ablation.data in ("any", data)}
     for name in only or ():
         if name not in ABLATIONS:
             raise InputError(f"--only {name}: no such variant{nearest(name, ABLATIONS)}; --list tells all")
-    return {name: ablation for name, ablation in ABLATIONS.items() if not only or name in {BASE, *only}}
+        if name not in fitting:
+            raise InputError(f"--only {name}: is of {ABLATIONS[name].data} data, the experiment's are {data}")
+    return {name: ablation for name, ablation in fitting.items() if not only or name in {BASE, *only}}
+
+
+def _base(file: Path, options: TrainOptions) -> Experiment:
+    """The experiment in `file`."""
+    experiments = read_file(file, options)
+    if len(experiments) > 1:
+        raise InputError(f"{file}: has {len(experiments)} experiments; an ablation is of one")
+    return experiments[0]
 
 
 def _run(file: Path, options: TrainOptions, out: Path, name: str, ablation: Ablation, seed: int) -> Experiment:
     """The experiment in `file` with what the variant changes, as a run of its own below `out`."""
-    experiments = read_file(file, options)
-    if len(experiments) > 1:
-        raise InputError(f"{file}: has {len(experiments)} experiments; an ablation is of one")
-    (experiment,) = experiments
+    experiment = _base(file, options)
     layer = Layer(f"variant {name}", {**ablation.training, "seed": seed})
     experiment.layers.append(layer)
     experiment.name, experiment.storage_path = f"{name}_seed{seed}", str(out / "runs")

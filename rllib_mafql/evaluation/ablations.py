@@ -23,6 +23,7 @@ class Ablation:
         training: settings of the algorithm over those of the base; without any, the base's own runs are evaluated.
         env_config: keys over those of evaluation, for evaluation alone.
         execution: "decentralized" or "centralized".
+        data: what it makes sense with: "any", "played" by the experiment itself, or "recorded" beforehand.
     """
 
     label: str
@@ -30,6 +31,7 @@ class Ablation:
     training: Mapping[str, Any] = field(default_factory=dict)
     env_config: Mapping[str, Any] = field(default_factory=dict)
     execution: str = "decentralized"
+    data: str = "any"
 
 
 def _steps(count: int) -> dict[str, Ablation]:
@@ -68,19 +70,39 @@ ABLATIONS: dict[str, Ablation] = {
     **_steps(5),
     "centralized": Ablation("centralised execution", "same", execution="centralized"),
     # what zones see and may do
-    "border": Ablation("zones see their border", "open", {"env_config": {"observability": "border"}}),
-    "global": Ablation("zones see the whole grid", "open", {"env_config": {"observability": "global"}}),
-    "local": Ablation("zones see themselves", "open", {"env_config": {"observability": "local"}}),
+    "border": Ablation("zones see their border", "open", {"env_config": {"observability": "border"}}, data="played"),
+    "global": Ablation("zones see the whole grid", "open", {"env_config": {"observability": "global"}}, data="played"),
+    "local": Ablation("zones see themselves", "open", {"env_config": {"observability": "local"}}, data="played"),
     "no_projection": Ablation("projection off when evaluated", "lower", env_config={"safety": {"level": "none"}}),
     # data to learn from
     "expert_data": Ablation(
         "from the central QP alone",
         "open",
         {"behavior_policies": {"qp": 1.0}, "behavior_noise": 0.05, "takeover_fraction": 0.0},
+        data="played",
     ),
     "poor_data": Ablation(
         "from noisy proportional dispatch and random play",
         "lower",
         {"behavior_policies": {"proportional_zones": 0.5, "random": 0.5}, "behavior_noise": 0.5},
+        data="played",
+    ),
+    "cloned_expert": Ablation(
+        "what the best dispatcher played is cloned, not advice",
+        "lower",
+        {"offline_cloned_policies": ["qp_n1"]},
+        data="recorded",
+    ),
+    "cloned_mixed": Ablation(
+        "what all dispatchers played is cloned, not advice",
+        "lower",
+        {"offline_cloned_policies": ["qp_n1", "qp_zones", "proportional_zones"]},
+        data="recorded",
+    ),
+    "cloned_poor": Ablation(
+        "what the proportional rule played is cloned, not advice",
+        "lower",
+        {"offline_cloned_policies": ["proportional_zones"]},
+        data="recorded",
     ),
 }

@@ -67,7 +67,10 @@ def test_every_variant_is_a_valid_setting_of_the_algorithm():
 
     for ablation in ABLATIONS.values():
         settings = {name: value for name, value in ablation.training.items() if name != "env_config"}
-        MAFQLConfig().environment("grid2op_zones").training(**settings).validate()
+        config = MAFQLConfig().environment("grid2op_zones").training(**settings)
+        if ablation.data == "recorded":
+            config.offline_data(input_="recordings")
+        config.validate()
         assert ablation.expected in ("lower", "same", "open")
 
 
@@ -75,6 +78,7 @@ def test_every_variant_is_a_valid_setting_of_the_algorithm():
     ("words", "message"),
     [
         (["--only", "no_bcc"], "the nearest valid one is 'no_bc'"),
+        (["--only", "cloned_poor"], "--only cloned_poor: is of recorded data, the experiment's are played"),
         (["--config", "{grid: 3}"], "grid"),
         (["--seeds", 0], "--seeds"),
     ],
