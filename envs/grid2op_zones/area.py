@@ -96,6 +96,7 @@ class Area:
         substations: (n,) ids of the units' substations.
         balanced: (k, n) of 0 and 1: the members of each group whose dispatch makes up for its curtailment and charging.
         compensation: (n_sub,) shares that sum to 1: where the grid makes up for units that are in no group; or zeros.
+        prices: Of each redispatchable unit's energy, over the mean of those of the whole grid; ones where it has none.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Area:
     substations: np.ndarray
     balanced: np.ndarray
     compensation: np.ndarray
+    prices: np.ndarray
 
     @property
     def size(self) -> int:
@@ -201,4 +203,7 @@ def _area(simulator: Any, name: str, lines: np.ndarray, units: Units, groups: Se
         # Grid2Op spreads what is not balanced over all redispatchable generators, by their ramps
         np.add.at(shares, cls.gen_to_subid, (cls.gen_max_ramp_up + cls.gen_max_ramp_down) * cls.gen_redispatchable)
         shares /= max(shares.sum(), 1e-9)
-    return Area(name, lines, *units, substations=substations, balanced=balanced, compensation=shares)
+    prices = cls.gen_cost_per_MW.astype(float)
+    mean = prices[cls.gen_redispatchable].mean()
+    prices = prices[units[0]] / mean if mean > 0.0 else np.ones(len(units[0]))
+    return Area(name, lines, *units, substations=substations, balanced=balanced, compensation=shares, prices=prices)

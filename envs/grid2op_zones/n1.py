@@ -23,13 +23,17 @@ from grid2op_zones.qp import QPDispatcher, QPSettings
 class N1Settings(QPSettings):
     """What the dispatch after outages goes by, beside what it goes by before them. Loadings are as in QPSettings.
 
-    Being ready for outages is a standing cost, so costs are near those of operation: by MW, and curtailment dear.
+    Being ready for outages is a standing cost, so costs are near those of operation: by MW and price, and curtailment
+    dear. Who learns from this dispatch does a little less than it does, so that its margins are wider.
     """
 
+    act_above: float = 0.865
+    margin: float = 0.875
     price: float = 3.3e6
     curtail_cost: float = 64.0
     storage_cost: float = 0.2
     move_cost: float = 0.1
+    by_price: bool = True
     linear_from: float | None = 3.0
     margin_after: float = 1.0  #: loading that no line shall exceed after an outage
     act_above_after: float = 0.98  #: share of that loading from which units move

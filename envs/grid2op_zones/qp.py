@@ -25,6 +25,7 @@ class QPSettings:
     curtail_cost: float = 16.0  #: of curtailed power, per MW^2
     storage_cost: float = 2.0  #: of storage power, per MW^2
     move_cost: float = 1.0  #: of the change in this step, per MW^2, which makes the dispatch gentle
+    by_price: bool = False  #: whether redispatch costs in proportion to the units' prices, 1 being their mean
     linear_from: float | None = None  #: MW in use from which costs grow by MW and not by MW^2; None: from none on
 
 
@@ -45,6 +46,8 @@ class QPDispatcher:
         self._base = self._settings = settings or QPSettings()
         sizes = [len(area.redispatchable), len(area.curtailable), len(area.storages)]
         self._base_cost = self._cost = np.repeat([1.0, self._base.curtail_cost, self._base.storage_cost], sizes)
+        if self._base.by_price:
+            self._base_cost[: sizes[0]] = area.prices
 
     def draw(self, rng: np.random.Generator, noise: float) -> None:
         """For the episode to come: log-normal costs of the units (`noise`: std of the logarithm), shifted margin."""

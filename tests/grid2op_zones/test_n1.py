@@ -169,3 +169,15 @@ def test_costs_by_mw_move_few_units_far(env):
             found.append(used.sum() ** 2 / max(np.square(used).sum(), 1e-9))
         number[linear_from] = np.mean(found)
     assert 1.0 < number[3.0] < 0.95 * number[None]
+
+
+def test_cheap_units_move_where_prices_count(env, threat):
+    """Mean price of the energy that is moved, over the mean of all units."""
+    _, outage = threat
+    paid = {}
+    for by_price in (False, True):
+        ready = dispatcher(env, [outage], settings=N1Settings(price_after=1e8, by_price=by_price))
+        moved = np.abs(ready.changes(snapshot_of(env)))[: len(ready.area.redispatchable)]
+        paid[by_price] = moved @ ready.area.prices / moved.sum()
+    assert ready.area.prices.mean() == pytest.approx(1.0)
+    assert paid[True] < 0.95 * paid[False]
