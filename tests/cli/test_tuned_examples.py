@@ -12,6 +12,7 @@ EXAMPLES = sorted(FOLDER.glob("*.yaml"))
 #: Experiments in files of several.
 SEVERAL = {
     "case118_baselines": ["mac_flow", "bc", "gaussian", "diffusion", "independent_fql", "ppo", "mappo", "sac"],
+    "case118_opponent_data": ["attacked", "calm"],
     "case118_modes": ["flow", "flow_bc", "gaussian", "diffusion"],
 }
 
