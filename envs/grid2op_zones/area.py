@@ -96,7 +96,7 @@ class Area:
         substations: (n,) ids of the units' substations.
         balanced: (k, n) of 0 and 1: the members of each group whose dispatch makes up for its curtailment and charging.
         compensation: (n_sub,) shares that sum to 1: where the grid makes up for units that are in no group; or zeros.
-        prices: Of each redispatchable unit's energy, over the mean of those of the whole grid; ones where it has none.
+        prices: (r,) of each redispatchable unit's energy, over the whole grid's mean; ones where the grid has none.
     """
 
     name: str

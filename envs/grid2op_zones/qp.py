@@ -26,7 +26,7 @@ class QPSettings:
     storage_cost: float = 2.0  #: of storage power, per MW^2
     move_cost: float = 1.0  #: of the change in this step, per MW^2, which makes the dispatch gentle
     by_price: bool = False  #: whether redispatch costs in proportion to the units' prices, 1 being their mean
-    linear_from: float | None = None  #: MW in use from which costs grow by MW and not by MW^2; None: from none on
+    linear_from: float | None = None  #: MW in use from which costs grow by MW; None: by MW^2 however many
 
 
 class QPDispatcher:
