@@ -64,8 +64,8 @@ DEFAULT_ENV_CONFIG: dict[str, Any] = {
         # the series to use: None for all, a number for that many, evenly spread, or a list of their indices; of source
         # generated: how many, None for GENERATED_WEEKS
         "weeks": None,
-        # of source generated: share of the drawn episodes that begin in the 4 hours before a planned outage, those of
-        # every line equally often
+        # of source generated: share of the drawn episodes with one more planned outage, one that would overload a line,
+        # in the 4 hours after their start; those of every line equally often
         "before_outages": 0.0,
         "seed": 0,  # seeds the draw of episodes where reset() is given no seed, and the generated weeks
     },

@@ -333,6 +333,8 @@ class ZonedGridEnv(MultiAgentEnv):
 
     def _reset_simulator(self, seed: int) -> None:
         options: dict[str, Any] = {"time serie id": self._episode.series}
+        if self.config["scenarios"]["before_outages"]:
+            self.simulator.chronics_handler.real_data.further_outage = self._episode.outage
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # an attack under way leaks into an episode that starts late, unless one without "init ts" lies between

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from grid2op_zones.zones import Zone
 
 LINE_FEATURES = ("rho", "excess", "flow", "state")
+#: Features of lines that tell where the grid needs help.
+EXCESSES = ("excess", "excess_after")
 UNIT_FEATURES = ("output", "dispatch", "lag", "room_up", "room_down")
 RENEWABLE_FEATURES = ("available", "cap")
 STORAGE_FEATURES = ("charge", "power")
@@ -42,7 +44,8 @@ class ZoneObserver:
     - the time of day and of the week as sine and cosine
 
     What a zone sees: with ``local`` what is connected to its own substations; with ``outages`` also the lines of other
-    zones that may be taken out for maintenance; with ``border`` what is connected to its substations and to those at
+    zones that may be taken out for maintenance, and ``excess`` and ``excess_after`` of all lines, so that it knows
+    where its help is needed; with ``border`` what is connected to its substations and to those at
     the far ends of its ties; with ``global`` everything. Its own elements come first.
 
     Args:
@@ -55,6 +58,7 @@ class ZoneObserver:
 
     Attributes:
         elements: For each zone the ids of what it sees, own ones first, by kind (line, generator, load, storage).
+        full_lines: For each zone the ids of the lines of which it sees all features, and not the excesses alone.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class ZoneObserver:
             if observability == "outages"
             else np.empty((0, 0)),
             threatened=threatened[maintainable],
+            full=np.ones(cls.n_line, dtype=bool),
         )
 
         blocks = self._blocks(cls)
@@ -97,9 +102,12 @@ class ZoneObserver:
         )
         self._picks: dict[str, np.ndarray] = {}
         self.elements: dict[str, dict[str, np.ndarray]] = {}
+        self.full_lines: dict[str, np.ndarray] = {}
         for zone in zones:
             seen = self._seen(zone, observability, cls)
             own = self._elements(zone.substations, cls)
+            full = np.union1d(own["line"], self.references.maintainable) if observability == "outages" else seen["line"]
+            self.full_lines[zone.name] = full
             # own elements first
             ordered = {kind: ids[np.argsort(~np.isin(ids, own[kind]), kind="stable")] for kind, ids in seen.items()}
             self.elements[zone.name] = ordered
@@ -107,6 +115,8 @@ class ZoneObserver:
             for (feature, _, ids), offset in zip(blocks, offsets, strict=False):
                 kind = _kind(feature)
                 wanted = ids if kind == "calendar" else ordered[kind][np.isin(ordered[kind], ids)]
+                if kind == "line" and feature not in EXCESSES:
+                    wanted = wanted[np.isin(wanted, full)]
                 picks.append(offset + np.searchsorted(ids, wanted))
             self._picks[zone.name] = np.concatenate(picks)
         self._joint_picks = np.concatenate(list(self._picks.values()))
@@ -175,7 +185,7 @@ class ZoneObserver:
             substations = np.arange(cls.n_sub)
         seen = self._elements(substations, cls)
         if observability == "outages":
-            seen["line"] = np.union1d(seen["line"], self.references.maintainable)
+            seen["line"] = np.arange(cls.n_line)
         return seen
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which planned outages matter: what the lines carry without one of them, by the linear model of the whole grid."""
+"""Which outages matter: what the lines carry without one of them, by the linear model of the whole grid."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from grid2op_zones.generator.maintenance import read_plan
 from grid2op_zones.observation import intact_outage_factors, limit_mw
 from grid2op_zones.ptdf import LinearFlow
 
@@ -20,7 +21,7 @@ RISE = 0.05
 
 
 class OverloadingOutages:
-    """Picks the planned outages that would overload a line if nothing were done.
+    """Picks the outages that would overload a line if nothing were done.
 
     Args:
         simulator: A Grid2Op environment on LightSimBackend, whose thermal limits count.
@@ -33,14 +34,24 @@ class OverloadingOutages:
         assert ptdf is not None, "a grid whose lines are all closed is in one piece"
         self._of_gens, self._of_loads = ptdf[:, cls.gen_to_subid], ptdf[:, cls.load_to_subid]
         self._factors = intact_outage_factors(simulator, np.arange(cls.n_line))
+        self._plan = read_plan(simulator)
 
-    def among(self, week: Week) -> np.ndarray:
-        """Those of a week's outages, rows (line, first row, row after the last)."""
-        return week.outages[[self._overloads(week, *outage) for outage in week.outages]]
+    def further(self, week: Week) -> np.ndarray:
+        """Those that might be planned beside a week's own, rows (line, first row, row after the last)."""
+        planned = {tuple(outage) for outage in week.outages}
+        possible = self._plan.possible(week.start, len(week.load_p))
+        return self.among(week, np.array([o for o in possible if tuple(o) not in planned]).reshape(-1, 3))
 
-    def _overloads(self, week: Week, line: int, first: int, end: int) -> bool:
-        rows = slice(first, end, EVERY)
-        flow = self._of_gens @ week.prod_p[rows].T - self._of_loads @ week.load_p[rows].T
+    def among(self, week: Week, outages: np.ndarray) -> np.ndarray:
+        """Those of some outages in a week, rows (line, first row, row after the last)."""
+        flows: dict[tuple[int, int], np.ndarray] = {}
+        for first, end in {(int(first), int(end)) for _, first, end in outages}:
+            rows = slice(first, end, EVERY)
+            flows[first, end] = self._of_gens @ week.prod_p[rows].T - self._of_loads @ week.load_p[rows].T
+        return outages[[self._overloads(flows[first, end], line) for line, first, end in outages]]
+
+    def _overloads(self, flow: np.ndarray, line: int) -> bool:
+        """flow: (n_line, rows) MW with all lines closed."""
         after = np.abs(flow + self._factors[:, [line]] * flow[line]) / self._limit[:, None]
         before = np.abs(flow) / self._limit[:, None]
         return bool(((after > 1.0) & (after > before + RISE)).any())

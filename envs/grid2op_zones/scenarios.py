@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,6 +102,7 @@ class Episode:
     series: int
     start: int
     steps: int
+    outage: tuple[int, int, int] | None = None  #: planned beside the week's own: (line, first row, row after the last)
 
 
 class Scenarios:
@@ -114,10 +115,10 @@ class Scenarios:
         split: ``train``, ``test`` or ``all``.
         max_steps: Longest episode.
         calm: For generated weeks: of each, the rows from which an episode may start.
-        outages: For generated weeks: of each, the planned outages that count, rows (line, first row, row after the
-            last); needed for `before_outages`.
-        before_outages: For generated weeks: share of drawn episodes that begin in the `NOTICE` rows before a planned
-            outage; first a line is drawn, then one of these starts.
+        outages: For generated weeks: of each, outages that might be planned beside its own, rows (line, first row, row
+            after the last); needed for `before_outages`.
+        before_outages: For generated weeks: share of drawn episodes with one of these outages, and a start in the
+            `NOTICE` rows before it; first a line is drawn, then one of its outages.
 
     Raises:
         ValueError: A series is too short, or no week has a calm row that leaves ``max_steps``; or there is to be a
@@ -161,8 +162,8 @@ class Scenarios:
         self._ahead = self._starts_ahead(outages) if before_outages else {}
         if before_outages and not self._ahead:
             raise ValueError(
-                "env_config.scenarios.before_outages: no planned outage that would overload a line has a calm start "
-                "shortly before it"
+                "env_config.scenarios.before_outages: no outage that might be planned would overload a line, or none has a "
+                "calm start shortly before it"
             )
         self._share = sizes / sizes.sum()
         self._played = [int(k) for k in np.flatnonzero(sizes)]
@@ -171,12 +172,14 @@ class Scenarios:
         """An episode at random.
 
         Of recorded series, every start that leaves min(max_steps, 96) steps is equally likely; of generated weeks,
-        every week, and in it every calm start that leaves max_steps, but for the share that begins before outages.
+        every week, and in it every calm start that leaves max_steps, but for the share that begins before an outage of
+        its own.
         """
         if self._before_outages and rng.random() < self._before_outages:
-            places = self._ahead[int(rng.choice(list(self._ahead)))]
-            segment, start = places[rng.integers(len(places))]
-            return self.at(self.segments[segment].series, int(start))
+            ahead = self._ahead[int(rng.choice(list(self._ahead)))]
+            segment, outage, starts = ahead[rng.integers(len(ahead))]
+            episode = self.at(self.segments[segment].series, int(rng.choice(starts)))
+            return replace(episode, outage=outage)
         return self._from_segment(int(rng.choice(len(self.segments), p=self._share)), rng)
 
     def numbered(self, k: int) -> tuple[int, Episode]:
@@ -212,14 +215,17 @@ class Scenarios:
             raise ValueError("options: 'start' needs 'scenario', since starts belong to a series")
         return self.draw(rng)
 
-    def _starts_ahead(self, outages: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-        """Line -> (n, 2) segments and drawn starts in the rows before one of its outages."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for k, (planned, starts) in enumerate(zip(outages, self._drawn, strict=True)):
-            for line, first, _ in planned:
+    def _starts_ahead(
+        self, outages: Sequence[np.ndarray]
+    ) -> dict[int, list[tuple[int, tuple[int, int, int], np.ndarray]]]:
+        """Line -> its outages: the segment, the outage, and the drawn starts in the rows before it."""
+        found: dict[int, list[tuple[int, tuple[int, int, int], np.ndarray]]] = {}
+        for k, (possible, starts) in enumerate(zip(outages, self._drawn, strict=True)):
+            for line, first, end in possible.tolist():
                 near = starts[(starts >= first - NOTICE) & (starts < first)]
-                found.setdefault(int(line), []).extend((k, int(start)) for start in near)
-        return {line: np.array(places) for line, places in sorted(found.items()) if places}
+                if near.size:
+                    found.setdefault(line, []).append((k, (line, first, end), near))
+        return dict(sorted(found.items()))
 
     def _from_segment(self, k: int, rng: np.random.Generator) -> Episode:
         starts = self._drawn[k]

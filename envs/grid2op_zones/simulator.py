@@ -113,7 +113,7 @@ def make_scenarios(simulator: Any, config: Mapping[str, Any]) -> Scenarios:
         rows.append(len(week.load_p))
         calm.append(week.calm_rows())
         if overloading:
-            outages.append(overloading.among(week))
+            outages.append(overloading.further(week))
     return Scenarios(rows, split, max_steps, calm, outages, share)
 
 

@@ -52,9 +52,12 @@ class References(NamedTuple):
     per_overflow: float  #: 1 / steps that a line may be overloaded
     after: np.ndarray  #: (lines, maintainable) MW on a line per MW that the lost one carried; empty where not seen
     threatened: np.ndarray  #: (maintainable,) whether the line may be lost at any time
+    full: np.ndarray  #: (lines,) whether all features of the line are seen, or only its excess
 
-    def part(self, lines: np.ndarray, generators: np.ndarray, loads: np.ndarray, storages: np.ndarray) -> References:
-        """Those of the elements with these positions, in that order."""
+    def part(
+        self, lines: np.ndarray, generators: np.ndarray, loads: np.ndarray, storages: np.ndarray, full: np.ndarray
+    ) -> References:
+        """Those of the elements with these positions, in that order; `full` are positions of lines."""
 
         def among(chosen: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             """Positions among the chosen of those that are in `positions`, and where in `positions` they are."""
@@ -80,20 +83,25 @@ class References(NamedTuple):
             self.per_overflow,
             np.ascontiguousarray(self.after[np.ix_(lines, among_all)]) if self.after.size else self.after,
             self.threatened[among_all],
+            np.isin(lines, full),
         )
 
     @property
-    def size(self) -> int:
-        """Number of components that all features of all elements have."""
-        return (
-            (5 if self.after.size else 4) * len(self.per_limit)
-            + len(self.maintainable)
-            + 5 * len(self.redispatchable)
-            + 2 * len(self.curtailable)
-            + len(self.per_load)
-            + 2 * len(self.per_energy)
-            + 4
+    def components(self) -> np.ndarray:
+        """Positions of what is seen among all features of all elements, as the kernel orders them."""
+        every, full = np.ones(len(self.per_limit), dtype=bool), self.full
+        others = (
+            5 * len(self.redispatchable) + 2 * len(self.curtailable) + len(self.per_load) + 2 * len(self.per_energy) + 4
         )
+        seen = [full, every, full, full, np.ones(len(self.maintainable), dtype=bool)]
+        if self.after.size:
+            seen.append(every)
+        return np.flatnonzero(np.concatenate([*seen, np.ones(others, dtype=bool)]))
+
+    @property
+    def size(self) -> int:
+        """Number of components that are seen."""
+        return len(self.components)
 
 
 def calendar(now: datetime, out: np.ndarray) -> None:
@@ -112,8 +120,9 @@ class ZoneView:
 
     def __init__(self, references: References) -> None:
         self.references = references
-        self.size = references.size
-        self._everything, self._picks = np.empty(self.size), np.arange(self.size)
+        self._picks = references.components
+        self.size = len(self._picks)
+        self._everything = np.empty(self._picks[-1] + 1)
         self._calendar = np.empty(4)
 
     def observe(self, m: Measurement) -> np.ndarray:

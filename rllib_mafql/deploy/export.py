@@ -144,7 +144,9 @@ def package(env: ZonedGridEnv, zone: str, loads: np.ndarray, flow_steps: int, ve
         grid=grid_name(grid),
         zone=zone,
         elements=elements_of(seen, type(grid)),
-        references=env.observer.references.part(seen["line"], seen["generator"], seen["load"], seen["storage"]),
+        references=env.observer.references.part(
+            seen["line"], seen["generator"], seen["load"], seen["storage"], env.observer.full_lines[zone]
+        ),
         units=unit_data(grid, which, env.action_map, config["actions"], seen),
         lines=line_data(grid, env.zones, which, env.action_map, config["actions"], loads),
         bounds=Bounds(**{name: safety[name] for name in Bounds._fields}),

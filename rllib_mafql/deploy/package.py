@@ -22,7 +22,7 @@ from grid2op_zones.safety.lines import Bounds, LineData, Movers
 from grid2op_zones.view import References
 
 #: Changes whenever a folder of one version cannot be read as another's.
-FORMAT = "mafql-zone/2"
+FORMAT = "mafql-zone/3"
 
 MANIFEST, POLICY, ARRAYS = "manifest.json", "policy.onnx", "zone.npz"
 

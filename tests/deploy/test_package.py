@@ -88,8 +88,8 @@ def test_other_versions_and_grids_are_refused(zone: Path) -> None:
     with pytest.raises(PackageError, match=f"is for grid '{GRID_14}', not for '{GRID_118}'"):
         read_package(zone, GRID_118)
     assert read_package(zone, GRID_14).zone == "zone_1"
-    edit(zone / MANIFEST, format="mafql-zone/3")
-    with pytest.raises(PackageError, match="has format 'mafql-zone/3', this version reads 'mafql-zone/2': export anew"):
+    edit(zone / MANIFEST, format="mafql-zone/4")
+    with pytest.raises(PackageError, match="has format 'mafql-zone/4', this version reads 'mafql-zone/3': export anew"):
         read_package(zone, GRID_118)
 
 

@@ -164,7 +164,11 @@ def test_outages_adds_the_others_lines_that_may_be_maintained(idf):
         assert len(others) > 5
         added = set(outages.names(zone.name)) - set(local.names(zone.name))
         expected = {f"{what}[{cls.name_line[k]}]" for what in (*LINE_FEATURES, "maintenance") for k in others}
-        assert added - expected == {name for name in added if name.startswith("excess_after[")} and added > expected
+        beyond = np.setdiff1d(np.arange(cls.n_line), np.union1d(zone.lines, others))
+        expected |= {f"excess_after[{name}]" for name in cls.name_line} | {
+            f"excess[{name}]" for name in cls.name_line[beyond]
+        }
+        assert len(beyond) > 30 and added == expected
     grid = snapshot(idf)
     grid.time_next_maintenance[:] = -1
     before = outages.observe(grid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_those_that_overload_a_line_are_found(env):
     found = OverloadingOutages(env.simulator)
     worst = {}
     for k, week in enumerate(weeks(env)):
-        chosen = {tuple(outage) for outage in found.among(week)}
+        chosen = {tuple(outage) for outage in found.among(week, week.outages)}
         for outage in week.outages:
             rise = worst_rise(env, week, *outage)
             worst[(k, *outage)] = rise
@@ -58,16 +60,43 @@ def test_those_that_overload_a_line_are_found(env):
 
 def test_looser_limits_leave_fewer(env):
     loose = ZonedGridEnv({"thermal_limit_scale": 3.0, "scenarios": SCENARIOS})
-    assert sum(len(OverloadingOutages(loose.simulator).among(week)) for week in weeks(env)) == 0
+    assert sum(len(OverloadingOutages(loose.simulator).further(week)) for week in weeks(env)) == 0
     loose.close()
 
 
-def test_episodes_begin_before_them(env):
-    ahead = ZonedGridEnv({"scenarios": {**SCENARIOS, "weeks": 12, "before_outages": 1.0}})
-    found, all_weeks = OverloadingOutages(ahead.simulator), weeks(ahead)
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        episode = ahead.scenarios.draw(rng)
-        firsts = found.among(all_weeks[episode.series])[:, 1]
-        assert ((firsts > episode.start) & (firsts <= episode.start + 48)).any()
-    ahead.close()
+def test_those_that_might_be_planned_overload_too_and_are_not_planned_yet(env):
+    found = OverloadingOutages(env.simulator)
+    week = max(weeks(env), key=lambda week: len(found.further(week)))
+    further = found.further(week)
+    rises = [worst_rise(env, week, *outage) for outage in further]
+    assert len(further) > 3 and min(rises) > 1.0 - 1e-3
+    planned = replace(week, outages=np.concatenate([week.outages, further[:2]]))
+    assert {tuple(o) for o in found.further(planned)} == {tuple(o) for o in further[2:]}
+
+
+def test_episodes_begin_before_them_and_they_come():
+    env = ZonedGridEnv({"scenarios": {**SCENARIOS, "before_outages": 0.7}})
+    found, all_weeks, ends = OverloadingOutages(env.simulator), weeks(env), []
+    for seed in range(12):
+        env.reset(seed=seed)
+        episode = env._episode
+        own = all_weeks[episode.series].outages
+        if episode.outage is None:
+            continue
+        line, first, _ = episode.outage
+        assert list(episode.outage) in found.further(all_weeks[episode.series]).tolist()
+        assert env.grid_observation.time_next_maintenance[line] == first - episode.start
+        assert env.grid_observation.duration_next_maintenance[line] == episode.outage[2] - first
+        ends.append((seed, episode))
+        # the same start given, nothing but the week's own is planned
+        env.reset(options={"scenario": episode.series, "start": episode.start})
+        ahead = sorted(row - episode.start for out, row, _ in own if out == line and row >= episode.start)
+        assert env.grid_observation.time_next_maintenance[line] == (ahead or [-1])[0]
+    assert len(ends) > 4
+    seed, episode = min(ends, key=lambda end: end[1].outage[1] - end[1].start)
+    env.reset(seed=seed)
+    assert env._episode == episode  # the same seed, the same outage
+    while env.grid_observation.time_next_maintenance[episode.outage[0]] > 0:
+        env.step({agent: np.zeros(space.shape) for agent, space in env.action_spaces.items()})
+    assert not env.grid_observation.line_status[episode.outage[0]]
+    env.close()

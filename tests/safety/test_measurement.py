@@ -46,7 +46,9 @@ def test_a_zone_s_view_is_the_environment_s_observation_bit_for_bit(played: Zone
     views = {}
     for zone in env.zones:
         seen = env.observer.elements[zone.name]
-        references = env.observer.references.part(seen["line"], seen["generator"], seen["load"], seen["storage"])
+        references = env.observer.references.part(
+            seen["line"], seen["generator"], seen["load"], seen["storage"], env.observer.full_lines[zone.name]
+        )
         views[zone.name] = Meter(elements_of(seen, cls), cls), ZoneView(references)
         assert references.size == env.observer.sizes[zone.name]
     rng, over = np.random.default_rng(0), True

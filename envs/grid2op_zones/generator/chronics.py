@@ -35,6 +35,10 @@ class GeneratedWeeks(GridValue):
         time_interval, max_iter, start_datetime, chunk_size, others: What Grid2Op hands to every class of this kind;
             interval and start are the week's own.
 
+    Attributes:
+        further_outage: (line, first row, row after the last) that is planned beside the week's own, from the next
+            reset on; None for none.
+
     Raises:
         WeekFileError: The folder holds no weeks, or a week cannot be read.
         ChronicsError: A week belongs to another grid.
@@ -67,6 +71,7 @@ class GeneratedWeeks(GridValue):
         self._place = 0
         self._row = -1
         self._fingerprint: str | None = None
+        self.further_outage: tuple[int, int, int] | None = None
 
     @property
     def week(self) -> Week:
@@ -95,6 +100,9 @@ class GeneratedWeeks(GridValue):
         if week.fingerprint != self._fingerprint:
             raise ChronicsError(f"{self.get_id()}: a week of {week.grid!r}, whose elements differ from this grid's")
         self._load_q = week.load_q
+        self._outages = week.outages
+        if self.further_outage is not None:
+            self._outages = np.array(sorted([*map(tuple, week.outages), self.further_outage]), dtype=np.int32)
         self._no_hazard = np.full(self.n_line, -1, dtype=dt_int)
         # the first row is shown one step after the start
         self.start_datetime = self.current_datetime = week.start - STEP
@@ -114,7 +122,7 @@ class GeneratedWeeks(GridValue):
         self.curr_iter += 1
         self.current_datetime += self.time_interval
         week = self._week
-        out, ahead, duration = _maintenance(week.outages, self._row, self.n_line)
+        out, ahead, duration = _maintenance(self._outages, self._row, self.n_line)
         changes = {
             "injection": {
                 "load_p": week.load_p[self._row].copy(),

@@ -14,7 +14,7 @@ import numpy as np
 
 from grid2op_zones.generator.dispatch import DispatchModel, make_dispatch_model
 from grid2op_zones.generator.loads import LoadModel, make_load_model
-from grid2op_zones.generator.maintenance import MaintenancePlan, make_plan
+from grid2op_zones.generator.maintenance import MaintenancePlan, read_plan
 from grid2op_zones.generator.powerflow import PowerFlow
 from grid2op_zones.generator.recorded import Series, open_grid, read_series
 from grid2op_zones.generator.renewables import RenewableModel, make_renewable_model
@@ -80,7 +80,7 @@ def read_grid(name: str) -> GridModel:
             ),
             dispatch=make_dispatch_model(env, recorded, _json(folder / "params_opf.json") or {}),
             power_flow=PowerFlow(env),
-            maintenance=make_plan(env, _json(folder / "maintenance_meta.json")),
+            maintenance=read_plan(env),
             prod_v=recorded[0].prod_v,
             recorded=recorded,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,16 +29,34 @@ class MaintenancePlan:
         As in Grid2Op, every line is drawn anew each working day.
         """
         outages = []
-        for day in range(steps // DAY):
-            date = start + timedelta(days=day)
-            if date.weekday() >= 5:
-                continue
-            drawn = self.lines[rng.random(len(self.lines)) < self.daily[date.month - 1]]
-            most = int(self.most[date.month - 1])
+        for day, month in _working_days(start, steps):
+            drawn = self.lines[rng.random(len(self.lines)) < self.daily[month]]
+            most = int(self.most[month])
             if len(drawn) > most:
                 drawn = rng.choice(drawn, most, replace=False)
-            outages += [(line, day * DAY + self.hours[0] * 12, day * DAY + self.hours[1] * 12) for line in drawn]
+            outages += [self._outage(line, day) for line in drawn]
         return np.array(sorted(outages), dtype=np.int32).reshape(-1, 3)
+
+    def possible(self, start: datetime, steps: int) -> np.ndarray:
+        """Every outage that `draw` may give, in the same form."""
+        days = [day for day, month in _working_days(start, steps) if self.daily[month] > 0 and self.most[month] >= 1]
+        outages = [self._outage(line, day) for line in self.lines for day in days]
+        return np.array(sorted(outages), dtype=np.int32).reshape(-1, 3)
+
+    def _outage(self, line: int, day: int) -> tuple[int, int, int]:
+        return line, day * DAY + self.hours[0] * 12, day * DAY + self.hours[1] * 12
+
+
+def _working_days(start: datetime, steps: int) -> list[tuple[int, int]]:
+    """(day, month from 0) of the days that are no weekend."""
+    dates = [(day, start + timedelta(days=day)) for day in range(steps // DAY)]
+    return [(day, date.month - 1) for day, date in dates if date.weekday() < 5]
+
+
+def read_plan(env: Any) -> MaintenancePlan:
+    """The plan in the files of a Grid2Op environment. Raises as `make_plan`."""
+    path = Path(env.get_path_env()) / "maintenance_meta.json"
+    return make_plan(env, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None)
 
 
 def make_plan(env: Any, meta: Mapping[str, Any] | None) -> MaintenancePlan:

@@ -22,10 +22,15 @@ def test_outages_keep_to_months_working_days_hours_and_number(idf: GridModel) ->
     assert max(np.bincount(week[:, 1] // DAY).max() for week in drawn) <= 3
     # 21 lines at 6 % a day are 1.26 a day; three at most takes a little off
     assert len(outages) / 150 == pytest.approx(1.2, abs=0.2)
+    possible = idf.maintenance.possible(datetime(2035, 8, 6), 7 * DAY)
+    assert len(possible) == 21 * 5
+    assert {tuple(outage) for outage in outages} <= {tuple(outage) for outage in possible}
+    assert not len(idf.maintenance.possible(datetime(2035, 1, 1), 7 * DAY))  # no maintenance in January
 
 
 def test_grids_without_a_plan_have_no_outages(case14: GridModel) -> None:
     assert case14.maintenance.draw(np.random.default_rng(0), datetime(2035, 8, 6), 7 * DAY).shape == (0, 3)
+    assert case14.maintenance.possible(datetime(2035, 8, 6), 7 * DAY).shape == (0, 3)
 
 
 def test_unknown_lines_are_named() -> None:
