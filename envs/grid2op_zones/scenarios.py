@@ -162,8 +162,8 @@ class Scenarios:
         self._ahead = self._starts_ahead(outages) if before_outages else {}
         if before_outages and not self._ahead:
             raise ValueError(
-                "env_config.scenarios.before_outages: no outage that might be planned would overload a line, or none has "
-                "a calm start shortly before it"
+                "env_config.scenarios.before_outages: no outage that might be planned would overload a line, or "
+                "none has a calm start shortly before it"
             )
         self._share = sizes / sizes.sum()
         self._played = [int(k) for k in np.flatnonzero(sizes)]
