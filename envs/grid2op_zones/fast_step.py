@@ -10,7 +10,8 @@ Grid2Op's order and precision, and hands every other step to Grid2Op itself:
 - a line trips or the power flow diverges: what follows the power flow.
 
 It leaves the state that Grid2Op would leave, so that the two can follow each other; of what cannot matter here it keeps
-no account: times that units have been on or off, timers. tests/grid2op_zones/test_fast_step.py plays the same
+no account: times that units have been on or off, timers, and the rewards that a grid comes with, such as Grid2Op's for
+alerts. tests/grid2op_zones/test_fast_step.py plays the same
 actions through plain Grid2Op and compares everything. Written against Grid2Op 1.12.
 """
 
