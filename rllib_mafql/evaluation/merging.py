@@ -11,11 +11,10 @@ from typing import Any
 from rllib_mafql.evaluation.agents import AgentSpec
 from rllib_mafql.evaluation.results import METRICS, summarize
 from rllib_mafql.evaluation.rollouts import EpisodeResult
+from rllib_mafql.evaluation.settings import INTERFACE_KEYS, config_key
 
 Summary = Mapping[str, Any]
 
-#: Settings that must agree.
-SAME = ("grid", "env_config", "episodes")
 
 
 def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
@@ -35,8 +34,8 @@ def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     seen: dict[str, tuple[str, AgentSpec]] = {}
     played: set[tuple[str, Path | None]] = set()
     for name, summary in summaries.items():
-        for key in SAME:
-            if summary["settings"][key] != first["settings"][key]:
+        for key, value in _same(summary).items():
+            if value != _same(first)[key]:
                 raise ValueError(f"{name} and {first_name} differ in {key}: they are of different episodes")
         for agent_name, agent in summary["agents"].items():
             if agent["kind"] == "rule" and agent_name in seen:
@@ -67,8 +66,15 @@ def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return summarize(agents, results, settings, Path.cwd(), curves)
 
 
+def _same(summary: Summary) -> dict[str, Any]:
+    """What must agree: which episodes were played, through whatever interface, which is each agent's own."""
+    settings = summary["settings"]
+    config = {key: value for key, value in settings["env_config"].items() if key not in INTERFACE_KEYS}
+    return {"grid": settings["grid"], "episodes": settings["episodes"], "env_config": config}
+
+
 def _nature(spec: AgentSpec) -> tuple[Any, ...]:
-    return spec.kind, spec.algorithm, spec.execution, spec.flow_steps
+    return spec.kind, spec.algorithm, spec.execution, spec.flow_steps, config_key(spec.env_config)
 
 
 def _specs(name: str, agent: Mapping[str, Any], env_config: dict[str, Any]) -> Sequence[AgentSpec]:

@@ -77,3 +77,20 @@ def test_other_episodes_and_other_agents_are_refused(tmp_path: Path) -> None:
         merge({"one": one, "two": other})
     with pytest.raises(ValueError, match="run_0 is there twice, in two again"):
         merge({"one": one, "two": played(range(1), tmp_path)})
+
+
+def test_agents_may_see_the_grid_through_interfaces_of_their_own(tmp_path: Path) -> None:
+    one, two = played(range(1), tmp_path), played(range(1, 2), tmp_path)
+    two["agents"]["b"] = two["agents"].pop("a")
+    two["settings"]["env_config"] = {**CONFIG, "observability": "border"}
+    for agent in two["agents"].values():
+        agent["interface"]["observability"] = "border"
+    agents = merge({"one": one, "two": two})["agents"]
+    assert {name: agent["interface"]["observability"] for name, agent in agents.items()} == {
+        "qp": "local",
+        "a": "local",
+        "b": "border",
+    }
+    two["agents"]["a"] = two["agents"].pop("b")
+    with pytest.raises(ValueError, match="a is not the same agent in two and one"):
+        merge({"one": one, "two": two})
