@@ -16,7 +16,6 @@ from rllib_mafql.evaluation.settings import INTERFACE_KEYS, config_key
 Summary = Mapping[str, Any]
 
 
-
 def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     """One summary of several, by the name of each; see `rllib_mafql.evaluation.results` for the keys.
 
