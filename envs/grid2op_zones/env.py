@@ -333,7 +333,7 @@ class ZonedGridEnv(MultiAgentEnv):
 
     def _reset_simulator(self, seed: int) -> None:
         options: dict[str, Any] = {"time serie id": self._episode.series}
-        if self.config["scenarios"]["before_outages"]:
+        if self.config["scenarios"]["before_outages"]:  # weeks are generated then
             self.simulator.chronics_handler.real_data.further_outage = self._episode.outage
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

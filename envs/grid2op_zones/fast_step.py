@@ -10,8 +10,7 @@ Grid2Op's order and precision, and hands every other step to Grid2Op itself:
 - a line trips or the power flow diverges: what follows the power flow.
 
 It leaves the state that Grid2Op would leave, so that the two can follow each other; of what cannot matter here it keeps
-no account: times that units have been on or off, timers, and the rewards that a grid comes with, such as Grid2Op's for
-alerts. tests/grid2op_zones/test_fast_step.py plays the same
+no account: times that units have been on or off, timers. tests/grid2op_zones/test_fast_step.py plays the same
 actions through plain Grid2Op and compares everything. Written against Grid2Op 1.12.
 """
 
@@ -107,6 +106,7 @@ class GridStepper:
         self._catch_up()
         if self._observation is None:
             self._observation = self._env.get_obs(_do_copy=False)
+            self._observation.update_after_reward(self._env)
         return self._observation
 
     # Steps that Grid2Op plays ----------------------------------------------------------------------------------
@@ -196,6 +196,8 @@ class GridStepper:
         if not self._run_powerflow() or self._protect():
             return self._after_powerflow(scheduled)
         self._register(scheduled)
+        if self._opponent is not None:
+            self._opponent.finish()
         return Outcome(False, False, [])
 
     def _run_powerflow(self) -> bool:
@@ -322,6 +324,8 @@ class GridStepper:
         env._backend_action.reset()
         if has_error:
             return self._lose(errors)
+        if self._opponent is not None:
+            self._opponent.finish()
         self.state.read()
         return Outcome(False, False, [])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from grid2op_zones.zones import Zone
 
 LINE_FEATURES = ("rho", "excess", "flow", "state")
-#: Features of lines that tell where the grid needs help.
+#: Features of lines that, with ``outages``, are seen of the whole grid.
 EXCESSES = ("excess", "excess_after")
 UNIT_FEATURES = ("output", "dispatch", "lag", "room_up", "room_down")
 RENEWABLE_FEATURES = ("available", "cap")
@@ -45,8 +45,8 @@ class ZoneObserver:
 
     What a zone sees: with ``local`` what is connected to its own substations; with ``outages`` also the lines of other
     zones that may be taken out for maintenance, and ``excess`` and ``excess_after`` of all lines, so that it knows
-    where its help is needed; with ``border`` what is connected to its substations and to those at
-    the far ends of its ties; with ``global`` everything. Its own elements come first.
+    where its help is needed; with ``border`` what is connected to its substations and to those at the far ends of its
+    ties; with ``global`` everything. Its own elements come first.
 
     Args:
         grid: A Grid2Op environment on LightSimBackend.

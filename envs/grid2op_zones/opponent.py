@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from grid2op.Opponent import GeometricOpponent, GeometricOpponentMultiArea, OpponentSpace
+from grid2op.Reward import AlertReward
 
 #: Attacks' costs that are left in its budget, at least, where attacks go on here.
 RESERVE = 100.0
@@ -33,6 +34,8 @@ class Opponent:
     def __init__(self, simulator: Any) -> None:
         self._env = simulator
         self._no_alert = SimpleNamespace(raise_alert=np.zeros(type(simulator).dim_alerts, dtype=bool))
+        rewards = [one.template_reward for one in simulator.other_rewards.values()]
+        self._alert_rewards = [one for one in rewards if isinstance(one, AlertReward)]
 
     def acts(self) -> bool:
         """Whether it begins an attack in the next step, or one that goes on has to open a line again.
@@ -55,7 +58,10 @@ class Opponent:
         return False
 
     def proceed(self) -> None:
-        """Lets it go on by a step, as Grid2Op does before the power flow; only if it does not act."""
+        """Lets it go on by a step, as Grid2Op does before the power flow; only if it does not act.
+
+        `finish` is to follow after the power flow.
+        """
         env = self._env
         seen = SimpleNamespace(line_status=env._line_status)
         attack, duration = env._oppSpace.attack(observation=seen, agent_action=None, env_action=None)
@@ -68,6 +74,13 @@ class Opponent:
             ):
                 counter[hit] = np.maximum(duration, counter[hit])
         env._update_alert_properties(self._no_alert, lines, substations)
+        env.infos = {"opponent_attack_line": lines}
+
+    def finish(self) -> None:
+        """Has attacks that the grid outlived marked, which in Grid2Op is done by the reward for alerts."""
+        env = self._env
+        for reward in self._alert_rewards:
+            reward(self._no_alert, env, False, env._is_done(False, False), False, False)
 
 
 def threatened_lines(simulator: Any) -> np.ndarray:

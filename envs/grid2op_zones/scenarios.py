@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,14 @@ class Episode:
     outage: tuple[int, int, int] | None = None  #: planned beside the week's own: (line, first row, row after the last)
 
 
+class _Ahead(NamedTuple):
+    """An outage that may be planned beside a week's own, and the drawn starts in the `NOTICE` rows before it."""
+
+    segment: int
+    outage: tuple[int, int, int]  # (line, first row, row after the last)
+    starts: np.ndarray  # (n,) rows
+
+
 class Scenarios:
     """The episodes of one split.
 
@@ -176,10 +185,10 @@ class Scenarios:
         its own.
         """
         if self._before_outages and rng.random() < self._before_outages:
-            ahead = self._ahead[int(rng.choice(list(self._ahead)))]
-            segment, outage, starts = ahead[rng.integers(len(ahead))]
-            episode = self.at(self.segments[segment].series, int(rng.choice(starts)))
-            return replace(episode, outage=outage)
+            of_line = self._ahead[int(rng.choice(list(self._ahead)))]
+            ahead = of_line[rng.integers(len(of_line))]
+            episode = self.at(self.segments[ahead.segment].series, int(rng.choice(ahead.starts)))
+            return replace(episode, outage=ahead.outage)
         return self._from_segment(int(rng.choice(len(self.segments), p=self._share)), rng)
 
     def numbered(self, k: int) -> tuple[int, Episode]:
@@ -215,16 +224,14 @@ class Scenarios:
             raise ValueError("options: 'start' needs 'scenario', since starts belong to a series")
         return self.draw(rng)
 
-    def _starts_ahead(
-        self, outages: Sequence[np.ndarray]
-    ) -> dict[int, list[tuple[int, tuple[int, int, int], np.ndarray]]]:
-        """Line -> its outages: the segment, the outage, and the drawn starts in the rows before it."""
-        found: dict[int, list[tuple[int, tuple[int, int, int], np.ndarray]]] = {}
+    def _starts_ahead(self, outages: Sequence[np.ndarray]) -> dict[int, list[_Ahead]]:
+        """Line -> those of its outages that have such starts."""
+        found: dict[int, list[_Ahead]] = {}
         for k, (possible, starts) in enumerate(zip(outages, self._drawn, strict=True)):
             for line, first, end in possible.tolist():
                 near = starts[(starts >= first - NOTICE) & (starts < first)]
                 if near.size:
-                    found.setdefault(line, []).append((k, (line, first, end), near))
+                    found.setdefault(line, []).append(_Ahead(k, (line, first, end), near))
         return dict(sorted(found.items()))
 
     def _from_segment(self, k: int, rng: np.random.Generator) -> Episode:

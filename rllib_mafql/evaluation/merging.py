@@ -26,6 +26,7 @@ def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
             run is there twice.
     """
     first_name, first = next(iter(summaries.items()))
+    wanted = _same(first)
     agents: list[AgentSpec] = []
     results: list[EpisodeResult] = []
     curves: dict[tuple[str, int], Any] = {}
@@ -34,7 +35,7 @@ def merge(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     played: set[tuple[str, Path | None]] = set()
     for name, summary in summaries.items():
         for key, value in _same(summary).items():
-            if value != _same(first)[key]:
+            if value != wanted[key]:
                 raise ValueError(f"{name} and {first_name} differ in {key}: they are of different episodes")
         for agent_name, agent in summary["agents"].items():
             if agent["kind"] == "rule" and agent_name in seen:

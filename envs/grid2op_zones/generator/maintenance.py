@@ -60,7 +60,11 @@ def read_plan(env: Any) -> MaintenancePlan:
 
 
 def make_plan(env: Any, meta: Mapping[str, Any] | None) -> MaintenancePlan:
-    """The plan of a grid from its maintenance_meta.json; without one (None) there is no maintenance."""
+    """The plan of a grid from its maintenance_meta.json; without one (None) there is no maintenance.
+
+    Raises:
+        ValueError: It names a line that the grid has not.
+    """
     if meta is None:
         return MaintenancePlan(np.zeros(0, dtype=np.int64), (0, 0), np.zeros(12), np.zeros(12))
     names = list(type(env).name_line)
