@@ -64,7 +64,8 @@ run() {
   local word=$agent=$folder experiment=$agent data="input_: recordings/case${1}_opponent, "
   case $agent in
     mafql) which=all file=tuned_examples/case118_mafql_opponent.yaml experiment=case118_mafql_opponent ;;
-    bc | mac_flow) word+=:decentralized ;;
+    bc) which=all word+=:decentralized ;;
+    mac_flow) word+=:decentralized ;;
     ppo | mappo | sac) data= ;;
   esac
   [[ -n $(missing "$grid" "$name" $which) ]] || return 0
