@@ -56,14 +56,15 @@ def ablate(
     """
     with reported():
         options = TrainOptions(stop=stop, ray_address=ray_address)
-        chosen = _chosen(only, _base(file, options))
         overrides = {} if config is None else read_overrides(config)
+        base = _base(file, options)
+        _check_evaluation(base, overrides, folders=cluster_address(ray_address) == "local")
+        chosen = _chosen(only, base, overrides)
         runs = {
             name: [_run(file, options, out, name, ablation, seed) for seed in range(seeds)]
             for name, ablation in chosen.items()
             if ablation.training or name == BASE
         }
-        _check_evaluation(runs[BASE][0], overrides, folders=cluster_address(ray_address) == "local")
         with ray_session(ray_address):
             for experiment in (one for own in runs.values() for one in own):
                 _train(experiment, options)
@@ -86,13 +87,16 @@ def _check_evaluation(base: Experiment, overrides: dict[str, Any], folders: bool
     """InputError if the base cannot be evaluated so: better now than after hours of training."""
     from grid2op_zones.preflight import check_on_grid
 
-    trained = base.config()
-    evaluated = (trained.get("evaluation_config") or {}).get("env_config") or {}
-    env_config = merge(trained.get("env_config") or {}, evaluated)
     try:
-        check_on_grid(shared_config({"": env_config}, None, overrides)[0], folders=folders)
+        check_on_grid(shared_config({"": _evaluated(base.config())}, None, overrides)[0], folders=folders)
     except ValueError as error:
         raise InputError(f"--config: {error}") from error
+
+
+def _evaluated(settings: dict[str, Any]) -> dict[str, Any]:
+    """What env_config says in evaluations of an experiment of these settings."""
+    own = (settings.get("evaluation_config") or {}).get("env_config") or {}
+    return merge(settings.get("env_config") or {}, own)
 
 
 def _report(out: Path) -> None:
@@ -106,16 +110,40 @@ def _report(out: Path) -> None:
         tell(f"wrote {out / name}")
 
 
-def _chosen(only: list[str] | None, base: Experiment) -> dict[str, Ablation]:
-    """The variants asked for; by default those that make sense with the base's data."""
-    data = "recorded" if base.config().get("input_") else "played"
-    fitting = {name: ablation for name, ablation in ABLATIONS.items() if ablation.data in ("any", data)}
+def _chosen(only: list[str] | None, base: Experiment, overrides: dict[str, Any]) -> dict[str, Ablation]:
+    """The variants asked for; by default those that make sense with the base's data and change anything of it."""
+    reasons = {name: _unfit(ablation, base.config(), overrides) for name, ablation in ABLATIONS.items()}
+    unfit = {name: reason for name, reason in reasons.items() if reason}
     for name in only or ():
         if name not in ABLATIONS:
             raise InputError(f"--only {name}: no such variant{nearest(name, ABLATIONS)}; --list tells all")
-        if name not in fitting:
-            raise InputError(f"--only {name}: is of {ABLATIONS[name].data} data, the experiment's are {data}")
-    return {name: ablation for name, ablation in fitting.items() if not only or name in {BASE, *only}}
+        if name in unfit:
+            raise InputError(f"--only {name}: {unfit[name]}")
+    return {name: one for name, one in ABLATIONS.items() if name not in unfit and (not only or name in {BASE, *only})}
+
+
+def _unfit(ablation: Ablation, base: dict[str, Any], overrides: dict[str, Any]) -> str:
+    """Why a variant makes no sense with the base's settings; empty if it does."""
+    from rllib_mafql.offline.columns import RecordingError
+    from rllib_mafql.offline.reader import open_recording
+
+    recorded = base.get("input_")
+    data = "recorded" if recorded else "played"
+    if ablation.data not in ("any", data):
+        return f"is of {ablation.data} data, the experiment's are {data}"
+    if recorded and (cloned := ablation.training.get("offline_cloned_policies")):
+        try:
+            open_recording(recorded).clone_only(cloned)
+        except (RecordingError, OSError) as error:
+            return str(error)
+    training = dict(ablation.training)
+    changes = training.pop("env_config", ablation.env_config)
+    env_config = shared_config({"": _evaluated(base)}, None, overrides)[0]
+    return (
+        "changes nothing of the experiment"
+        if changes and not training and merge(env_config, changes) == env_config
+        else ""
+    )
 
 
 def _base(file: Path, options: TrainOptions) -> Experiment:

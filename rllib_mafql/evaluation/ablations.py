@@ -43,6 +43,11 @@ def _steps(count: int) -> dict[str, Ablation]:
     }
 
 
+def _cloned(name: str, what: str, *policies: str) -> dict[str, Ablation]:
+    training = {"offline_cloned_policies": list(policies)}
+    return {f"cloned_{name}": Ablation(f"{what} is cloned, nothing else", "lower", training, data="recorded")}
+
+
 ABLATIONS: dict[str, Ablation] = {
     BASE: Ablation("MAFQL", "same"),
     # the four objectives, each off in turn
@@ -74,6 +79,7 @@ ABLATIONS: dict[str, Ablation] = {
     "global": Ablation("zones see the whole grid", "open", {"env_config": {"observability": "global"}}, data="played"),
     "local": Ablation("zones see themselves", "open", {"env_config": {"observability": "local"}}, data="played"),
     "no_projection": Ablation("projection off when evaluated", "lower", env_config={"safety": {"level": "none"}}),
+    "projection": Ablation("behind the projection when evaluated", "open", env_config={"safety": {"level": "lines"}}),
     # data to learn from
     "expert_data": Ablation(
         "from the central QP alone",
@@ -87,22 +93,9 @@ ABLATIONS: dict[str, Ablation] = {
         {"behavior_policies": {"proportional_zones": 0.5, "random": 0.5}, "behavior_noise": 0.5},
         data="played",
     ),
-    "cloned_expert": Ablation(
-        "what the best dispatcher played is cloned, not advice",
-        "lower",
-        {"offline_cloned_policies": ["qp_n1"]},
-        data="recorded",
-    ),
-    "cloned_mixed": Ablation(
-        "what all dispatchers played is cloned, not advice",
-        "lower",
-        {"offline_cloned_policies": ["qp_n1", "qp_zones", "proportional_zones"]},
-        data="recorded",
-    ),
-    "cloned_poor": Ablation(
-        "what the proportional rule played is cloned, not advice",
-        "lower",
-        {"offline_cloned_policies": ["proportional_zones"]},
-        data="recorded",
-    ),
+    **_cloned("expert", "what the best dispatcher played", "qp_n1"),
+    **_cloned("qp", "what the QP per zone played", "qp_zones"),
+    **_cloned("mixed", "what all dispatchers played", "qp_n1", "qp_zones", "proportional_zones"),
+    **_cloned("poor", "what the proportional rule played", "proportional_zones"),
+    **_cloned("all", "all play, random too,", "qp_zones", "proportional_zones", "do_nothing", "random"),
 }
