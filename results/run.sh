@@ -90,18 +90,71 @@ record() {
   touch "$folder/complete"
 }
 
-# One line of the list below.
-job() {
-  local log=runs/results/$1_$2_$3.log
-  echo "$(date -u +%T) $*"
-  if [[ $3 == rule ]]; then evaluate "$1" "$2" all "$2"; else run "$@"; fi > "$log" 2>&1 || {
-    echo "failed: $*, see $log" >&2
-    return 1
-  }
+# Whether policies' samples reach the several good dispatches of a state.
+modes() {
+  local name folder=recordings/case118_modes agents=()
+  if [[ ! -e $folder/complete ]]; then
+    rm -rf "$folder" runs/results/modes_*
+    mafql record --policy qp_zones --noise 1.0 --steps 60000 --seed 0 --out "$folder" \
+      --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
+    touch "$folder/complete"
+  fi
+  for name in flow flow_bc gaussian diffusion; do
+    agents+=("$name=runs/results/modes_$name")
+    compgen -G "runs/results/modes_$name/*/checkpoint_*/algorithm_state*" > /dev/null ||
+      rllib train file tuned_examples/case118_modes.yaml --only $name --ray-num-cpus 2 \
+        --storage-path runs/results --experiment-name "modes_$name"
+  done
+  mafql modes "${agents[@]}" --json results/modes.json
 }
 
+# What each part of the method does, where it learns from mixed play without advice.
+ablations() {
+  local folder=recordings/case118
+  if [[ ! -e $folder/complete ]]; then
+    rm -rf "$folder"
+    mafql record --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 --random-start 0.6 \
+      --steps 100000 --seed 0 --config '{scenarios: {source: generated, weeks: 24}}' --out "$folder"
+    touch "$folder/complete"
+  fi
+  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations --seeds 3 --workers 0
+  cp runs/results/ablations/results.json results/ablations.json
+}
+
+# A week that doing nothing and the QP per zone lose.
+film() {
+  mafql film do_nothing qp_zones mafql=runs/results/118_mafql_0:decentralized qp_n1 --episode 2 \
+    --config "$(config 118_x0.9)" --json results/film.json
+}
+
+# What Grid2Op's own scorers say.
+scores() {
+  mafql export runs/results/118_mafql_0 --out runs/results/118_mafql_0_export
+  mafql score runs/results/118_mafql_0_export do_nothing proportional_zones qp_zones qp_n1 --episodes $EPISODES \
+    --config "$(config 118_x1.0_days)" --json results/scores.json
+}
+
+# What a decision takes, with nothing else running.
+latency() {
+  mafql bench latency --grid l2rpn_idf_2023 --flow-steps 5 --json results/latency.json
+}
+
+# One line of the list below, in a process of its own, which ends where anything fails.
+if [[ ${1:-} == line ]]; then
+  case $4 in
+    rule) evaluate "$2" "$3" all "$3" ;;
+    other) [[ -e results/$3.json ]] || "$3" ;;
+    *) run "${@:2}" ;;
+  esac
+  exit
+fi
 if [[ ${1:-} == job ]]; then
-  job "${@:2}"
+  log=runs/results/$2_$3_$4.log
+  echo "$(date -u +%T) ${*:2}"
+  "$0" line "${@:2}" > "$log" 2>&1 || {
+    echo "failed: ${*:2}, see $log" >&2
+    exit 1
+  }
   exit
 fi
 mkdir -p runs/results
@@ -113,9 +166,10 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
+  printf "118 %s other\n" modes ablations film scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
-  if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) " <<< "$list"; then record $grid; fi
+  if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) [0-9]" <<< "$list"; then record $grid; fi
 done
 xargs -P "${1:-2}" -L 1 "$0" job <<< "$list"
