@@ -25,7 +25,7 @@ settings() {
 config() {
   local grid=l2rpn_idf_2023 limits=${1#118_x} opponent=false steps=2015 level=none
   limits=${limits%%_*}
-  [[ $1 == 14* ]] && grid=educ_case14_storage limits=0.6
+  [[ $1 == 14* ]] && grid=educ_case14_storage limits=0.7
   [[ $1 == *_opponent* ]] && opponent=true
   [[ $1 == *_days ]] && steps=287
   [[ $1 == *_lines ]] && level=lines
@@ -53,7 +53,7 @@ evaluate() {
 # What env_config trains on, beside what the examples say: the grid is all that differs.
 trained_on() {
   # no line of the 14-bus grid is maintained
-  [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: 0.6, opponent: false," \
+  [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: 0.7, opponent: false," \
     "scenarios: {before_outages: 0.0}}, "
   true
 }
