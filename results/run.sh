@@ -10,25 +10,25 @@ EPISODES=20
 # Weeks that nothing was tuned on: those of seed 5; choices were made on `split: train`, seeds 1 and 2.
 WEEKS='scenarios: {source: generated, weeks: 36, split: test, seed: 5}'
 
-# The settings of a grid: whole weeks, and days. With `all`, beside that: weeks behind the projection of level `lines`.
+# The settings of a grid, whole weeks and days, all behind the projection of level `lines`. With `all`, weeks without it, too.
 settings() {
   if [[ $1 == 14 ]]; then
     echo 14 14_days
-    [[ $2 != all ]] || echo 14_lines
+    [[ $2 != all ]] || echo 14_unprojected
     return
   fi
   echo 118_x0.9_opponent 118_x1.0 118_x1.0_opponent 118_x0.9 118_x0.9_opponent_days 118_x1.0_days
-  [[ $2 != all ]] || echo 118_x0.9_opponent_lines
+  [[ $2 != all ]] || echo 118_x0.9_opponent_unprojected 118_x1.0_unprojected
 }
 
 # What env_config says in a setting.
 config() {
-  local grid=l2rpn_idf_2023 limits=${1#118_x} opponent=false steps=2015 level=none
+  local grid=l2rpn_idf_2023 limits=${1#118_x} opponent=false steps=2015 level=lines
   limits=${limits%%_*}
   [[ $1 == 14* ]] && grid=educ_case14_storage limits=0.7
   [[ $1 == *_opponent* ]] && opponent=true
   [[ $1 == *_days ]] && steps=287
-  [[ $1 == *_lines ]] && level=lines
+  [[ $1 == *_unprojected ]] && level=none
   echo "{grid: $grid, thermal_limit_scale: $limits, opponent: $opponent, balance: grid, max_steps: $steps," \
     "safety: {level: $level}, redispatch_solver: direct, $WEEKS}"
 }
@@ -159,7 +159,7 @@ if [[ ${1:-} == job ]]; then
 fi
 mkdir -p runs/results
 list=$(
-  for grid in 118 14; do printf "$grid %s rule\n" qp_zones qp qp_n1 qp_n1_zones do_nothing proportional_zones; done
+  for grid in 118 14; do printf "$grid %s rule\n" qp_zones qp qp_n1 do_nothing proportional_zones; done
   for seed in 0 1 2; do
     for grid in 118 14; do
       printf "$grid %s $seed\n" mafql bc gaussian mac_flow diffusion independent_fql ppo mappo sac
