@@ -121,10 +121,10 @@ ablations() {
   cp runs/results/ablations/results.json results/ablations.json
 }
 
-# A week that doing nothing and the QP per zone lose.
+# A week with a planned outage that only those who prepared for it survive.
 film() {
-  mafql film do_nothing qp_zones mafql=runs/results/118_mafql_0:decentralized qp_n1 --episode 2 \
-    --config "$(config 118_x0.9)" --json results/film.json
+  mafql film do_nothing qp_zones qp mafql=runs/results/118_mafql_0:decentralized --episode 11 \
+    --config "$(config 118_x1.0)" --json results/film.json
 }
 
 # What Grid2Op's own scorers say.
