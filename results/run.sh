@@ -123,7 +123,7 @@ ablations() {
 
 # A week with a planned outage that only those who prepared for it survive.
 film() {
-  mafql film do_nothing qp_zones qp mafql=runs/results/118_mafql_0:decentralized --episode 11 \
+  mafql film qp_zones mafql=runs/results/118_mafql_0:decentralized qp do_nothing --episode 11 \
     --config "$(config 118_x1.0)" --json results/film.json
 }
 
