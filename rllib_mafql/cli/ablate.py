@@ -157,7 +157,8 @@ def _base(file: Path, options: TrainOptions) -> Experiment:
 def _run(file: Path, options: TrainOptions, out: Path, name: str, ablation: Ablation, seed: int) -> Experiment:
     """The experiment in `file` with what the variant changes, as a run of its own below `out`."""
     experiment = _base(file, options)
-    layer = Layer(f"variant {name}", {**ablation.training, "seed": seed})
+    # all variants are evaluated together in the end
+    layer = Layer(f"variant {name}", {**ablation.training, "seed": seed, "evaluation_interval": 0})
     experiment.layers.append(layer)
     experiment.name, experiment.storage_path = f"{name}_seed{seed}", str(out / "runs")
     return experiment
