@@ -21,6 +21,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 5_000
+CHUNK = 250  # resampled tables in memory at once
 
 
 class Interval(NamedTuple):
@@ -53,17 +54,19 @@ def run_intervals(
     runs, episodes, metrics = values.shape
     _checked(values.ravel(), confidence)
 
-    def aggregates(table: np.ndarray) -> np.ndarray:
-        flat = table.reshape(-1, metrics)
-        return np.concatenate([flat.mean(0), stats.trim_mean(flat, 0.25)])
+    def aggregates(tables: np.ndarray) -> np.ndarray:
+        flat = tables.reshape(len(tables), -1, metrics)
+        return np.concatenate([flat.mean(1), stats.trim_mean(flat, 0.25, axis=1)], axis=1)
 
-    points = aggregates(values)
+    points = aggregates(values[None])[0]
     if runs * episodes == 1:
         found = [Interval(point, None, None) for point in points.tolist()]
     else:
         rng = np.random.default_rng(seed)
-        drawn = (rng.integers(runs, size=(resamples, runs)), rng.integers(episodes, size=(resamples, episodes)))
-        samples = np.stack([aggregates(values[np.ix_(rows, columns)]) for rows, columns in zip(*drawn, strict=True)])
+        rows, columns = rng.integers(runs, size=(resamples, runs)), rng.integers(episodes, size=(resamples, episodes))
+        parts = np.array_split(np.arange(resamples), -(-resamples // CHUNK))
+        drawn = (values[rows[part][:, :, None], columns[part][:, None, :]] for part in parts)
+        samples = np.concatenate([aggregates(tables) for tables in drawn])
         ends = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
         found = [Interval(*one) for one in zip(points.tolist(), *ends.tolist(), strict=True)]
     return found[:metrics], found[metrics:]
@@ -102,16 +105,21 @@ def compare(
     if values.size == other.size == 1:
         return Comparison(*(Interval(point, None, None) for point in points))
     rng = np.random.default_rng(seed)
-    samples = np.empty((2, resamples))
-    for sample in samples.T:
-        episodes = np.bincount(rng.integers(values.shape[1], size=values.shape[1]), minlength=values.shape[1])
-        own, others = (np.bincount(rng.integers(n, size=n), minlength=n) for n in (len(values), len(other)))
-        weights = episodes / episodes.sum()
-        own, others = own / own.sum(), others / others.sum()
-        sample[0] = own @ values @ weights - others @ other @ weights
-        sample[1] = np.einsum("i,j,k,ijk", own, others, weights, better)
+    weights, own, others = (_drawn_shares(rng, n, resamples) for n in (values.shape[1], len(values), len(other)))
+    samples = np.stack(
+        [
+            np.einsum("ri,ik,rk->r", own, values, weights) - np.einsum("rj,jk,rk->r", others, other, weights),
+            np.einsum("ri,rj,rij->r", own, others, np.tensordot(weights, better, (1, 2))),
+        ]
+    )
     low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     return Comparison(*(Interval(*one) for one in zip(points, low.tolist(), high.tolist(), strict=True)))
+
+
+def _drawn_shares(rng: np.random.Generator, count: int, resamples: int) -> np.ndarray:
+    """(resamples, count): the share of each of `count` things among as many drawn with replacement."""
+    drawn = rng.integers(count, size=(resamples, count)) + count * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * count).reshape(resamples, count) / count
 
 
 def wilson_share(
