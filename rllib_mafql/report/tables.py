@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rllib_mafql.evaluation.results import title
@@ -11,15 +11,18 @@ from rllib_mafql.report.results_folder import Results, Summary
 #: Names of dispatchers that see the whole grid, where they stand beside those that do not.
 CALLED = {name: f"{name}_central" for name in ("qp", "qp_n1", "proportional")}
 
-#: What others are compared with.
+#: What others are compared with on the page.
 REFERENCE = "qp_zones"
+#: What is compared with all others in summary.json and README.
+SUBJECT = "mafql_decentralized"
 
 
 def summarize(results: Results) -> dict[str, Any]:
     """The content of summary.json, from the main evaluations.
 
     {"settings": {setting: {"played", "command", "commit", "agents": {name: {"label", "kind" ("learned" or "rule"),
-    "seeds", "episodes", "survival", "score", "ci" [low, high], "iqm", "decision_ms"}}}}}
+    "seeds", "episodes", "survival", "score", "ci" [low, high], "iqm", "decision_ms", "subject_less" [mean, low, high]:
+    the score of `SUBJECT` less this agent's on the same episodes, None without it}}}}}
     """
     return {"settings": {name: _setting(summary) for name, summary in sorted(results.main.items(), key=_order)}}
 
@@ -31,7 +34,12 @@ def _order(item: tuple[str, Summary]) -> tuple[bool, float, bool]:
 
 def _setting(summary: Summary) -> dict[str, Any]:
     settings = summary["settings"]
-    agents = {CALLED.get(name, name): _agent(agent) for name, agent in summary["agents"].items() if agent["metrics"]}
+    compared = summary["agents"].get(SUBJECT, {}).get("comparisons", {})
+    agents = {
+        CALLED.get(name, name): {**_agent(agent), "subject_less": _rounded(compared.get(name))}
+        for name, agent in summary["agents"].items()
+        if agent["metrics"]
+    }
     return {
         "played": title(summary),
         "command": settings["command"],
@@ -55,18 +63,41 @@ def _agent(agent: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rounded(comparison: Mapping[str, Any] | None) -> list[float | None] | None:
+    if comparison is None:
+        return None
+    return [None if value is None else round(value, 4) for value in comparison["difference"].values()]
+
+
 def readme_table(summary: Summary) -> str:
-    """Survival and score of every agent in every setting, as Markdown."""
-    settings = summary["settings"]
+    """Survival and score of every agent in every setting, and what `SUBJECT` has more than each, as Markdown."""
     names: dict[str, str] = {}
-    for setting in settings.values():
+    for setting in summary["settings"].values():
         for name, agent in setting["agents"].items():
             names.setdefault(name, agent["label"])
-    lines = ["| | " + " | ".join(settings) + " |", "|:--|" + "--:|" * len(settings)]
+    table = _markdown(summary, "", names, _cell)
+    if SUBJECT in names:
+        heading = f"score of {names.pop(SUBJECT)} less that of"
+        table += "\n" + _markdown(summary, heading, names, _less)
+    return table
+
+
+def _markdown(
+    summary: Summary, heading: str, names: Mapping[str, str], cell: Callable[[Mapping[str, Any] | None], str]
+) -> str:
+    settings = summary["settings"]
+    lines = [f"| {heading} | " + " | ".join(settings) + " |", "|:--|" + "--:|" * len(settings)]
     for name, label in names.items():
-        cells = [_cell(setting["agents"].get(name)) for setting in settings.values()]
+        cells = [cell(setting["agents"].get(name)) for setting in settings.values()]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _less(agent: Mapping[str, Any] | None) -> str:
+    if agent is None or agent["subject_less"] is None:
+        return "–"
+    mean, low, high = agent["subject_less"]
+    return f"{mean:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def _cell(agent: Mapping[str, Any] | None) -> str:

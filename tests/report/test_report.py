@@ -156,6 +156,22 @@ def test_readme_s_table_is_replaced_between_its_marks(results: Path, tmp_path: P
     assert rows[2][1].strip().startswith("75%, 0.750 [")
 
 
+def test_mafql_is_compared_with_every_other_agent(results: Path, tmp_path: Path) -> None:
+    file = results / "118_x0.9_opponent.json"
+    content = json.loads(file.read_text())
+    content["agents"]["mafql_decentralized"] = content["agents"].pop("a")
+    file.write_text(json.dumps(content))
+    assert run("report", results, "--out", tmp_path / "page").exit_code == 0
+    summary = json.loads((results / "summary.json").read_text())
+    agents = summary["settings"]["118_x0.9_opponent"]["agents"]
+    mean, low, high = agents["qp_zones"]["subject_less"]
+    assert mean == 0.1 and low < 0.1 < high
+    assert agents["mafql_decentralized"]["subject_less"] is None
+    first, second = readme_table(summary).split("\n\n")
+    assert [line.split("|")[1].strip() for line in second.splitlines()[2:]] == ["<qp_zones>", "<qp>"]
+    assert "| +0.100 [" in second and "| +0.125 [" in second and "+0.100" not in first
+
+
 @pytest.mark.parametrize("text", ["nothing", f"{BEGIN}\nno end", f"{END}\n{BEGIN}\n"])
 def test_a_readme_without_marks_is_left_alone(results: Path, tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
