@@ -108,8 +108,15 @@ modes() {
   mafql modes "${agents[@]}" --json results/modes.json
 }
 
-# What each part of the method does, where it learns from mixed play without advice.
+# What each part of the method does in the hard setting.
 ablations() {
+  mafql ablate tuned_examples/case118_mafql_opponent.yaml --out runs/results/ablations --seeds 3 --episodes $EPISODES --workers 0 \
+    --config "$(config 118_x0.9_opponent)"
+  cp runs/results/ablations/results.json results/ablations.json
+}
+
+# The same where it learns from mixed play without advice.
+ablations_offline() {
   local folder=recordings/case118
   if [[ ! -e $folder/complete ]]; then
     rm -rf "$folder"
@@ -117,8 +124,8 @@ ablations() {
       --steps 100000 --seed 0 --config '{scenarios: {source: generated, weeks: 24}}' --out "$folder"
     touch "$folder/complete"
   fi
-  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations --seeds 3 --workers 0
-  cp runs/results/ablations/results.json results/ablations.json
+  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 3 --workers 0
+  cp runs/results/ablations_offline/results.json results/ablations_offline.json
 }
 
 # A week with a planned outage that only those who prepared for it survive.
@@ -166,7 +173,7 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
-  printf "118 %s other\n" modes ablations film scores latency
+  printf "118 %s other\n" modes ablations ablations_offline film scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
