@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 PATH="$PWD/.venv/bin:$PATH"
 EPISODES=20
+LIMITS_14=0.7
 # Weeks that nothing was tuned on: those of seed 5; choices were made on `split: train`, seeds 1 and 2.
 WEEKS='scenarios: {source: generated, weeks: 36, split: test, seed: 5}'
 
@@ -25,7 +26,7 @@ settings() {
 config() {
   local grid=l2rpn_idf_2023 limits=${1#118_x} opponent=false steps=2015 level=lines
   limits=${limits%%_*}
-  [[ $1 == 14* ]] && grid=educ_case14_storage limits=0.7
+  [[ $1 == 14* ]] && grid=educ_case14_storage limits=$LIMITS_14
   [[ $1 == *_opponent* ]] && opponent=true
   [[ $1 == *_days ]] && steps=287
   [[ $1 == *_unprojected ]] && level=none
@@ -53,7 +54,7 @@ evaluate() {
 # What env_config trains on, beside what the examples say: the grid is all that differs.
 trained_on() {
   # no line of the 14-bus grid is maintained
-  [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: 0.7, opponent: false," \
+  [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: $LIMITS_14, opponent: false," \
     "scenarios: {before_outages: 0.0}}, "
   true
 }
@@ -90,15 +91,19 @@ record() {
   touch "$folder/complete"
 }
 
+# Records dispatchers' play once: FOLDER, and what `mafql record` is told.
+recorded() {
+  [[ -e $1/complete ]] && return
+  rm -rf "$1"
+  mafql record --out "$1" --seed 0 "${@:2}"
+  touch "$1/complete"
+}
+
 # Whether policies' samples reach the several good dispatches of a state.
 modes() {
-  local name folder=recordings/case118_modes agents=()
-  if [[ ! -e $folder/complete ]]; then
-    rm -rf "$folder" runs/results/modes_*
-    mafql record --policy qp_zones --noise 1.0 --steps 60000 --seed 0 --out "$folder" \
-      --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
-    touch "$folder/complete"
-  fi
+  local name agents=()
+  recorded recordings/case118_modes --policy qp_zones --noise 1.0 --steps 60000 \
+    --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
   for name in flow flow_bc gaussian diffusion; do
     agents+=("$name=runs/results/modes_$name")
     compgen -G "runs/results/modes_$name/*/checkpoint_*/algorithm_state*" > /dev/null ||
@@ -117,13 +122,8 @@ ablations() {
 
 # The same where it learns from mixed play without advice.
 ablations_offline() {
-  local folder=recordings/case118
-  if [[ ! -e $folder/complete ]]; then
-    rm -rf "$folder"
-    mafql record --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 --random-start 0.6 \
-      --steps 100000 --seed 0 --config '{scenarios: {source: generated, weeks: 24}}' --out "$folder"
-    touch "$folder/complete"
-  fi
+  recorded recordings/case118 --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 \
+    --random-start 0.6 --steps 100000 --config '{scenarios: {source: generated, weeks: 24}}'
   mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 3 --workers 0
   cp runs/results/ablations_offline/results.json results/ablations_offline.json
 }

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from rllib_mafql.checkpoint_pickles import read_settings
@@ -89,3 +90,17 @@ def test_bad_input_is_named(words, message, tmp_path):
     result = ablate("--out", tmp_path, *words)
     assert result.exit_code == 2 and message in result.output
     assert not (tmp_path / "runs").exists()
+
+
+def test_variants_of_policies_that_are_not_in_the_data_are_refused(small_ray, tmp_path):
+    words = ["--policy", "qp_zones", "--steps", "60", "--grid", "educ_case14_storage", "--config", "{max_steps: 48}"]
+    assert CliRunner().invoke(app, ["record", *words, "--out", str(tmp_path / "data")]).exit_code == 0
+    (experiment,) = yaml.safe_load(SMOKE.read_text()).values()
+    experiment["config"]["input_"] = str(tmp_path / "data")
+    file = tmp_path / "recorded.yaml"
+    file.write_text(yaml.safe_dump({"recorded": experiment}))
+    words = ["ablate", str(file), "--out", str(tmp_path / "out"), "--only", "cloned_poor"]
+    result = CliRunner().invoke(app, words, terminal_width=200)
+    message = "--only cloned_poor: no step was played by 'proportional_zones', only by qp_zones"
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
