@@ -20,6 +20,7 @@ from rllib_mafql.modules import CRITIC, TEACHER, FlowPolicy, JointCritic
 from rllib_mafql.networks import MAX_NORMALIZED, MIN_ACTION_STD, VelocityField
 from rllib_mafql.objectives import COEFFICIENTS, Objectives
 from rllib_mafql.optimizers import MovingAverage, fused_adam, step_clipped
+from rllib_mafql.products import wants_bfloat16
 from rllib_mafql.replay import Statistics
 
 #: Key of the state of torch's generator.
@@ -52,6 +53,7 @@ class MAFQLLearner(TorchLearner):
         super().build()
         if self.config.torch_num_threads is not None:
             torch.set_num_threads(self.config.torch_num_threads)
+        self._bfloat16 = wants_bfloat16(self.config.precision, self._device)
         # With a seed RLlib asks torch for deterministic algorithms, which then also fills all memory before its use.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._critic: JointCritic = self.module[CRITIC].unwrapped()
@@ -116,7 +118,7 @@ class MAFQLLearner(TorchLearner):
         b = batch[CRITIC]
         c = {name: float(schedule.get_current_value()) for name, schedule in self._coefficients.items()}
         noise = self.objectives.draw(b)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             terms = self._terms(b, noise, frozenset(name for name, value in c.items() if value))
 
         self._log_terms(terms)

@@ -7,6 +7,8 @@ other devices, few rows, torch.compile, and autocast, which sends lower precisio
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +19,32 @@ from torch.nn.functional import linear
 MIN_ROWS = 32
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+logger = logging.getLogger(__name__)
+
+
+def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[str, Any] | None = None) -> bool:
+    """Whether products are to be of bfloat16 on a device.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the device has instructions for it.
+        device: that the products are on.
+        capabilities: of the CPU; by default what torch says of this one.
+    """
+    if precision == "float32":
+        return False
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        if capabilities is None:  # older torch does not tell
+            capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        fast = True
+    if precision == "bfloat16" and not fast:
+        logger.warning("precision is bfloat16, which this %s has no instructions for: slow; auto avoids it", device.type)
+    return fast or precision == "bfloat16"
 
 
 class Linear(nn.Linear):

@@ -46,7 +46,7 @@ NUMBERS: dict[str, Range] = {
 CHOICES = {
     "conservatism": ("counterfactual", "joint"),
     "execution": ("decentralized", "centralized"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "bfloat16", "auto"),
 }
 SWITCHES = ("sample_async", "store_buffer_in_checkpoints", "calibrated", "offline_skip_bad")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rllib_mafql.products import EnsembleLinear, Linear
+from rllib_mafql.products import EnsembleLinear, Linear, wants_bfloat16
 
 
 def gradients(layer, x, forward):
@@ -52,3 +52,23 @@ def test_without_gradients_no_graph_is_kept():
     x = torch.randn(64, 20, requires_grad=True)
     layer(x).sum().backward()
     assert x.grad is not None and layer.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "capabilities", "wanted"),
+    [
+        ("float32", {"amx_bf16": True}, False),
+        ("auto", {"amx_bf16": True}, True),
+        ("auto", {"avx512_bf16": True, "amx_bf16": False}, True),
+        ("auto", {"avx2": True}, False),
+        ("bfloat16", {"amx_bf16": True}, True),
+    ],
+)
+def test_precision_follows_the_processor(precision, capabilities, wanted, caplog):
+    assert wants_bfloat16(precision, torch.device("cpu"), capabilities) is wanted
+    assert not caplog.records
+
+
+def test_bfloat16_without_instructions_is_done_with_a_warning(caplog):
+    assert wants_bfloat16("bfloat16", torch.device("cpu"), {"avx2": True})
+    assert "auto" in caplog.text
