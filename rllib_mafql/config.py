@@ -122,7 +122,7 @@ class MAFQLConfig(AlgorithmConfig):
         self.train_batch_size_per_learner = 256
         self.num_updates = 50            # learner updates per training step
         self.torch_num_threads = None    # threads of a learner; None: torch's own choice
-        self.precision = "float32"       # or "bfloat16": of the networks' products while learning; or "auto": the faster
+        self.precision = "float32"       # or "bfloat16": of the networks' products while learning; or "auto"
 
         # Collecting.
         self.rollout_fragment_length = 100

@@ -43,7 +43,9 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
     else:
         fast = True
     if precision == "bfloat16" and not fast:
-        logger.warning("precision is bfloat16, which this %s has no instructions for: slow; auto avoids it", device.type)
+        logger.warning(
+            "precision is bfloat16, which this %s has no instructions for: slow; auto avoids it", device.type
+        )
     return fast or precision == "bfloat16"
 
 
