@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from grid2op_zones import _kernels
+from grid2op_zones.opponent import threatened_lines
 from grid2op_zones.ptdf import LinearFlow, outage_factors
 from grid2op_zones.view import CONSTANTS, References, calendar
 
 if TYPE_CHECKING:
+    from grid2op_zones import simulator
     from grid2op_zones.zones import Zone
 
 LINE_FEATURES = ("rho", "excess", "flow", "state")
@@ -197,6 +199,14 @@ class ZoneObserver:
             "load": np.flatnonzero(np.isin(cls.load_to_subid, substations)),
             "storage": np.flatnonzero(np.isin(cls.storage_to_subid, substations)),
         }
+
+
+def make_observer(
+    grid: Any, zones: Sequence[Zone], config: Mapping[str, Any], references: simulator.References
+) -> ZoneObserver:
+    """The observer of an environment's full configuration, with the references of its grid."""
+    threatened = np.isin(np.arange(type(grid).n_line), threatened_lines(grid))
+    return ZoneObserver(grid, zones, config["observability"], references.loads, references.maintainable, threatened)
 
 
 def intact_outage_factors(grid: Any, lines: np.ndarray) -> np.ndarray:

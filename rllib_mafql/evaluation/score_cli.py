@@ -102,7 +102,8 @@ def make_agent(word: str, simulator: Any, *, env_config: Mapping[str, Any]) -> B
     Args:
         word: one that `check_word` lets through.
         simulator: a Grid2Op environment of the grid, on LightSimBackend.
-        env_config: full; what dispatchers act through.
+        env_config: full; what dispatchers act through. Exported policies project as `safety.level` says, too: no
+            further than on units where it is none.
 
     Raises:
         ValueError: The folder holds no policy for this grid, or none comes with the package for it.
@@ -115,7 +116,8 @@ def make_agent(word: str, simulator: Any, *, env_config: Mapping[str, Any]) -> B
     from rllib_mafql.deploy import MAFQLAgent
 
     folder = pretrained_export(env_config["grid"]) if word == PRETRAINED else Path(word)
-    return MAFQLAgent(simulator, folder, auto_reconnect=env_config["auto_reconnect"])
+    level = "lines" if env_config["safety"]["level"] == "lines" else "units"
+    return MAFQLAgent(simulator, folder, auto_reconnect=env_config["auto_reconnect"], level=level)
 
 
 def _play(
@@ -142,6 +144,7 @@ def _title(results: Mapping[str, Any]) -> str:
         f"{settings['episodes']} episodes of up to {config['max_steps']} steps",
         f"thermal limits x{config['thermal_limit_scale']:g}",
         *(["opponent"] if config["opponent"] else []),
+        *([f"projection of {config['safety']['level']}"] if config["safety"]["level"] != "none" else []),
         f"scorers of Grid2Op {settings['grid2op']}",
     ]
     return ", ".join(parts)

@@ -68,6 +68,8 @@ def measured(state: Any) -> tuple[np.ndarray, ...]:
         ("qp_zones", {"grid": "educ_case14_storage", "thermal_limit_scale": 0.9}),
         ("proportional", {"grid": "educ_case14_storage", "thermal_limit_scale": 0.85, "idle_threshold": 0.9}),
         ("random", {"grid": "educ_case14_storage"}),
+        ("random", {"grid": "educ_case14_storage", "safety": {"level": "lines"}}),
+        ("qp_zones", {"grid": "educ_case14_storage", "thermal_limit_scale": 0.85, "safety": {"level": "units"}}),
         ("do_nothing", {"grid": "educ_case14_storage", "thermal_limit_scale": 0.8}),  # a line trips, and is closed
     ],
 )
