@@ -113,10 +113,15 @@ modes() {
   mafql modes "${agents[@]}" --json results/modes.json
 }
 
-# What each part of the method does in the hard setting.
+# What each part of the method does in the hard setting: half of the updates, and many days rather than few weeks, which tell more
+# of small differences, because a week that is lost early tells nothing of the rest of it.
 ablations() {
-  mafql ablate tuned_examples/case118_mafql_opponent.yaml --out runs/results/ablations --seeds 3 --episodes $EPISODES --workers 0 \
-    --config "$(config 118_x0.9_opponent)"
+  local name only=()
+  for name in no_bc no_flow no_distillation no_conservatism no_q only_bc only_flow only_q joint_conservatism centralized no_projection; do
+    only+=(--only $name)
+  done
+  mafql ablate tuned_examples/case118_mafql_opponent.yaml --out runs/results/ablations --seeds 1 --episodes 100 --workers 0 \
+    --stop '{num_learner_updates: 4000}' "${only[@]}" --config "$(config 118_x0.9_opponent_days)"
   cp runs/results/ablations/results.json results/ablations.json
 }
 
