@@ -59,6 +59,11 @@ trained_on() {
   true
 }
 
+# Whether a run was trained to its end, and not interrupted, when it leaves a checkpoint, too.
+trained() {
+  cat "$1"/*/result.json 2> /dev/null | tail -n 1 | grep -q '"done": true'
+}
+
 # Trains an agent with a seed and evaluates what it became: GRID AGENT SEED
 run() {
   local grid=$1 agent=$2 name=$2_$3 folder=runs/results/$1_$2_$3 which=plain file=tuned_examples/case118_baselines.yaml
@@ -70,7 +75,7 @@ run() {
     ppo | mappo | sac) data= ;;
   esac
   [[ -n $(missing "$grid" "$name" $which) ]] || return 0
-  if ! compgen -G "$folder/*/checkpoint_*/algorithm_state*" > /dev/null; then
+  if ! trained "$folder"; then
     rm -rf "$folder"
     rllib train file $file --only $experiment --config "{$(trained_on "$grid")${data}seed: $3}" \
       --ray-num-cpus 2 --storage-path runs/results --experiment-name "${folder##*/}"
@@ -106,7 +111,7 @@ modes() {
     --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
   for name in flow flow_bc gaussian diffusion; do
     agents+=("$name=runs/results/modes_$name")
-    compgen -G "runs/results/modes_$name/*/checkpoint_*/algorithm_state*" > /dev/null ||
+    trained "runs/results/modes_$name" ||
       rllib train file tuned_examples/case118_modes.yaml --only $name --ray-num-cpus 2 \
         --storage-path runs/results --experiment-name "modes_$name"
   done

@@ -20,6 +20,7 @@ LOG_STD = (-5.0, 1.0)
 
 #: Steps of the diffusion from noise to action, as diffusion policies commonly take.
 DENOISING_STEPS = 20
+MAX_DENOISING_STEPS = 1000
 
 
 class GaussianField(VelocityField):
@@ -58,9 +59,11 @@ class DiffusionField(VelocityField):
     schedule (arXiv 2208.06193) and time t in [0, 1]: noise at t = 1.
     """
 
+    denoising_steps: int = DENOISING_STEPS
+
     def flow(self, embedding: Tensor, z: Tensor, steps: int) -> Tensor:
         """Actions (B, m) in [-1, 1] from noise z (B, m), for embeddings (B, h); `steps` has no meaning."""
-        x, steps = z, DENOISING_STEPS
+        x, steps = z, self.denoising_steps
         for k in range(steps, 0, -1):
             kept, rest = _signal(k / steps), _signal((k - 1) / steps)
             noise = self(embedding, x, torch.full_like(x[:, :1], k / steps))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from torch import Tensor
 
 from rllib_mafql.algorithm import MAFQL
-from rllib_mafql.baselines.fields import DiffusionField, GaussianField
+from rllib_mafql.baselines.fields import DENOISING_STEPS, MAX_DENOISING_STEPS, DiffusionField, GaussianField
 from rllib_mafql.config import MAFQLConfig
 from rllib_mafql.learner import MAFQLLearner
 from rllib_mafql.modules import FlowPolicy
@@ -25,9 +26,15 @@ class GaussianPolicy(FlowPolicy):
 
 
 class DiffusionPolicy(FlowPolicy):
-    """An agent's diffusion policy, which takes its own number of steps; `flow_steps` has no meaning."""
+    """An agent's diffusion policy of `denoising_steps`, another key of model_config; `flow_steps` has no meaning."""
 
     field_class = DiffusionField
+
+    def setup(self) -> None:
+        """Builds the field and its average."""
+        super().setup()
+        for field in filter(None, (self.field, self.average)):
+            field.denoising_steps = self.model_config["denoising_steps"]
 
 
 class LikelihoodObjectives(Objectives):
@@ -81,12 +88,33 @@ class GaussianQLConfig(_LikelihoodConfig):
 
 
 class DiffusionQLConfig(_LikelihoodConfig):
-    """Configuration of DiffusionQL: MAFQLConfig's settings."""
+    """Configuration of DiffusionQL: MAFQLConfig's settings, and `denoising_steps`."""
 
     policy_class = DiffusionPolicy
 
     def __init__(self, algo_class: type | None = None):
         super().__init__(algo_class=algo_class or DiffusionQL)
+        self.denoising_steps = DENOISING_STEPS  # from noise to action; learning takes time in proportion to them
+
+    def training(self, *, denoising_steps: int | None = None, **kwargs: Any) -> DiffusionQLConfig:
+        """As MAFQLConfig; denoising_steps: see the comment at its default in `__init__`."""
+        super().training(**kwargs)
+        if denoising_steps is not None:
+            self.denoising_steps = denoising_steps
+        return self
+
+    def validate(self) -> None:
+        """As MAFQLConfig."""
+        super().validate()
+        steps = self.denoising_steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_DENOISING_STEPS:
+            wanted = f"an integer from 1 to {MAX_DENOISING_STEPS}"
+            raise ValueError(f"DiffusionQLConfig: denoising_steps must be {wanted}, got {steps!r}")
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """An agent's policy."""
+        model = self._flow_config(self.actor_hidden, self.flow_steps) | {"denoising_steps": self.denoising_steps}
+        return RLModuleSpec(module_class=self.policy_class, model_config=model)
 
 
 class GaussianQL(MAFQL):

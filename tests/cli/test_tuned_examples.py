@@ -34,7 +34,7 @@ def test_baselines_differ_from_mafql_only_in_what_they_are_there_for() -> None:
         "mac_flow": {"bc_coeff", "conservative_coeff"},
         "bc": {"bc_coeff", "conservative_coeff", "td_coeff", "q_coeff", "flow_matching_coeff", "distillation_coeff"},
         "gaussian": {"distillation_coeff"},
-        "diffusion": {"distillation_coeff"},
+        "diffusion": {"distillation_coeff", "denoising_steps"},
         "independent_fql": set(),
     }
     ours = mafql.config()

@@ -33,8 +33,9 @@ def config(algorithm, **training):
 @pytest.mark.parametrize("algorithm", BASELINES)
 def test_they_learn_from_random_play_what_to_do(algorithm, tmp_path, ray_instance):
     small = {"distillation_coeff": 0.1} if algorithm is IndependentFQL else {"bc_coeff": 0.01}
+    own = {"denoising_steps": 5} if algorithm is DiffusionQL else {}
     iterations, updates = 45, 50
-    made = config(algorithm, conservative_coeff=0.01, **small).training(num_updates=updates).build_algo()
+    made = config(algorithm, conservative_coeff=0.01, **small).training(num_updates=updates, **own).build_algo()
     try:
         for _ in range(iterations):
             result = made.train()
@@ -110,13 +111,30 @@ def test_a_module_acts_from_its_checkpoint(algorithm, tmp_path, ray_instance):
     [
         (GaussianQL, {"distillation_coeff": 0.5}, "GaussianQLConfig: distillation_coeff must be 0, got 0.5"),
         (DiffusionQL, {"flow_matching_coeff": 1.0}, "DiffusionQLConfig: flow_matching_coeff must be 0"),
+        (DiffusionQL, {"denoising_steps": 0}, "denoising_steps must be an integer from 1 to 1000, got 0"),
+        (DiffusionQL, {"denoising_steps": 2.5}, "denoising_steps must be an integer from 1 to 1000, got 2.5"),
         (DiffusionQL, {"execution": "centralized"}, "decentralized: DiffusionQL has no centralised policy"),
         (IndependentFQL, {"execution": "centralized"}, "decentralized: IndependentFQL has no centralised policy"),
     ],
 )
-def test_what_there_is_no_teacher_for_is_refused(algorithm, settings, message):
+def test_settings_without_meaning_are_refused(algorithm, settings, message):
     with pytest.raises(ValueError, match=message):
         BASELINES[algorithm]().environment("echo").training(**settings).validate()
+
+
+def test_a_diffusion_takes_its_own_number_of_steps(tmp_path, ray_instance):
+    made = config(DiffusionQL).training(denoising_steps=3).build_algo()
+    try:
+        made.train()
+        learner = made.learner_group._learner
+        assert {student.denoising_steps for student in learner.objectives.students} == {3}
+        module = load_module(Path(made.save_to_path(str(tmp_path / "checkpoint"))), "left")
+    finally:
+        made.stop()
+    calls = []
+    module.field.trunk.register_forward_hook(lambda *call: calls.append(call))
+    module.forward_inference({"obs": torch.zeros(2, module.observation_space.shape[0])})
+    assert len(calls) == 3
 
 
 def test_a_checkpoint_says_what_its_policies_are(tmp_path, ray_instance):
