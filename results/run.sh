@@ -64,7 +64,7 @@ trained() {
   cat "$1"/*/result.json 2> /dev/null | tail -n 1 | grep -q '"done": true'
 }
 
-# Trains an agent with a seed and evaluates what it became: GRID AGENT SEED
+# Trains an agent with a seed and evaluates what it became, the first seed of some without projection, too: GRID AGENT SEED
 run() {
   local grid=$1 agent=$2 name=$2_$3 folder=runs/results/$1_$2_$3 which=plain file=tuned_examples/case118_baselines.yaml
   local word=$agent=$folder experiment=$agent data="input_: recordings/case${1}_opponent, "
@@ -74,6 +74,7 @@ run() {
     mac_flow) word+=:decentralized ;;
     ppo | mappo | sac) data= ;;
   esac
+  [[ $3 == 0 ]] || which=plain
   [[ -n $(missing "$grid" "$name" $which) ]] || return 0
   if ! trained "$folder"; then
     rm -rf "$folder"
