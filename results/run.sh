@@ -105,6 +105,12 @@ recorded() {
   touch "$1/complete"
 }
 
+# Play of mixed quality, random play included, whose policies are named.
+mixed_play() {
+  recorded recordings/case118 --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 \
+    --random-start 0.6 --steps 100000 --config '{scenarios: {source: generated, weeks: 24}}'
+}
+
 # Whether policies' samples reach the several good dispatches of a state.
 modes() {
   local name agents=()
@@ -133,10 +139,19 @@ ablations() {
 
 # The same where it learns from mixed play without advice.
 ablations_offline() {
-  recorded recordings/case118 --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 \
-    --random-start 0.6 --steps 100000 --config '{scenarios: {source: generated, weeks: 24}}'
+  mixed_play
   mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 3 --workers 0
   cp runs/results/ablations_offline/results.json results/ablations_offline.json
+}
+
+# The same where nobody says whose play is worth imitating.
+ablations_unlabelled() {
+  local name only=()
+  mixed_play
+  for name in cloned_all cloned_all_alone cloned_all_weighted; do only+=(--only $name); done
+  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_unlabelled --seeds 1 --episodes 100 --workers 0 \
+    "${only[@]}" --config "{redispatch_solver: direct, $WEEKS}"
+  cp runs/results/ablations_unlabelled/results.json results/ablations_unlabelled.json
 }
 
 # A week with a planned outage that only those who prepared for it survive.
@@ -184,7 +199,7 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
-  printf "118 %s other\n" modes ablations ablations_offline film scores latency
+  printf "118 %s other\n" modes ablations ablations_offline ablations_unlabelled film scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do

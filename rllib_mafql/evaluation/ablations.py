@@ -11,6 +11,8 @@ BASE = "mafql"
 
 _NO_POLICY_TERM = {"distillation_coeff": 0.0, "bc_coeff": 0.0, "q_coeff": 0.0}
 _NO_CRITIC = {"td_coeff": 0.0, "conservative_coeff": 0.0, "q_coeff": 0.0}
+_CLONING = {**_NO_CRITIC, "flow_matching_coeff": 0.0, "distillation_coeff": 0.0}
+_ALL = ("qp_zones", "proportional_zones", "do_nothing", "random")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def _steps(count: int) -> dict[str, Ablation]:
     }
 
 
-def _cloned(name: str, what: str, *policies: str) -> dict[str, Ablation]:
-    training = {"offline_cloned_policies": list(policies)}
+def _cloned(name: str, what: str, *policies: str, **changed: Any) -> dict[str, Ablation]:
+    training = {"offline_cloned_policies": list(policies), **changed}
     return {f"cloned_{name}": Ablation(f"{what} is cloned, nothing else", "lower", training, data="recorded")}
 
 
@@ -61,9 +63,7 @@ ABLATIONS: dict[str, Ablation] = {
     "no_conservatism": Ablation("without conservatism", "lower", {"conservative_coeff": 0.0}),
     "no_q": Ablation("without values (no critic, no Q)", "lower", _NO_CRITIC),
     # each alone
-    "only_bc": Ablation(
-        "behaviour cloning alone", "lower", {**_NO_CRITIC, "flow_matching_coeff": 0.0, "distillation_coeff": 0.0}
-    ),
+    "only_bc": Ablation("behaviour cloning alone", "lower", _CLONING),
     "only_flow": Ablation("flow matching and distillation alone", "lower", {**_NO_CRITIC, "bc_coeff": 0.0}),
     "only_q": Ablation(
         "conservative Q-learning alone",
@@ -97,5 +97,8 @@ ABLATIONS: dict[str, Ablation] = {
     **_cloned("qp", "what the QP per zone played", "qp_zones"),
     **_cloned("mixed", "what all dispatchers played", "qp_n1", "qp_zones", "proportional_zones"),
     **_cloned("poor", "what the proportional rule played", "proportional_zones"),
-    **_cloned("all", "all play, random too,", "qp_zones", "proportional_zones", "do_nothing", "random"),
+    # where nobody says whose play is worth it, values have to
+    **_cloned("all", "all play, random too,", *_ALL),
+    **_cloned("all_alone", "all play, with cloning alone,", *_ALL, **_CLONING),
+    **_cloned("all_weighted", "all play, weighted by what came of it,", *_ALL, advantage_temperature=0.03),
 }
