@@ -132,7 +132,7 @@ def test_a_diffusion_takes_its_own_number_of_steps(tmp_path, ray_instance):
     finally:
         made.stop()
     calls = []
-    module.field.trunk.register_forward_hook(lambda *call: calls.append(call))
+    module.acting.trunk.register_forward_hook(lambda *call: calls.append(call))
     module.forward_inference({"obs": torch.zeros(2, module.observation_space.shape[0])})
     assert len(calls) == 3
 
