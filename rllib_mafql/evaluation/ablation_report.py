@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rllib_mafql.evaluation.ablations import ABLATIONS, BASE
 from rllib_mafql.evaluation.style import LEARNED, RULE, house_style, save
@@ -69,6 +70,7 @@ def figure(summary: Mapping[str, Any], file: Path | IO[bytes], *, title: str) ->
         ax.set_yticks(range(len(shown)), [row.label for row in shown])
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("score less MAFQL's, with 95 % interval (grey: the interval holds 0)")
+        ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of variants leave little room
+        ax.set_xlabel("score less MAFQL's, with 95 % interval\n(grey: the interval holds 0)")
         canvas.suptitle(title, fontsize=10, x=0.01, ha="left")
         save(canvas, file)

@@ -47,7 +47,7 @@ def _steps(count: int) -> dict[str, Ablation]:
 
 def _cloned(name: str, what: str, *policies: str, **changed: Any) -> dict[str, Ablation]:
     training = {"offline_cloned_policies": list(policies), **changed}
-    return {f"cloned_{name}": Ablation(f"{what} is cloned, nothing else", "lower", training, data="recorded")}
+    return {f"cloned_{name}": Ablation(f"{what} is cloned", "lower", training, data="recorded")}
 
 
 ABLATIONS: dict[str, Ablation] = {
@@ -99,6 +99,6 @@ ABLATIONS: dict[str, Ablation] = {
     **_cloned("poor", "what the proportional rule played", "proportional_zones"),
     # where nobody says whose play is worth it, values have to
     **_cloned("all", "all play, random too,", *_ALL),
-    **_cloned("all_alone", "all play, with cloning alone,", *_ALL, **_CLONING),
+    **_cloned("all_alone", "all play, by cloning alone,", *_ALL, **_CLONING),
     **_cloned("all_weighted", "all play, weighted by what came of it,", *_ALL, advantage_temperature=0.03),
 }

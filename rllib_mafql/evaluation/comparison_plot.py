@@ -35,6 +35,7 @@ def comparison_figure(summary: Mapping[str, Any], file: Path | IO[bytes], *, tit
                 left.barh(row, score["high"] - score["low"], left=score["low"], height=0.55, color=color, alpha=0.35)
             left.plot([score["mean"]] * 2, [row - 0.275, row + 0.275], color=color, linewidth=2.5)
             left.plot(middle["mean"], row, marker="o", color=color, markerfacecolor="white", markersize=5)
+        left.use_sticky_edges = False
         left.set_yticks(range(len(agents)), [agent["label"] for agent in agents])
         left.invert_yaxis()
         left.grid(axis="y", visible=False)
