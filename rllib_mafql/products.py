@@ -20,7 +20,6 @@ MIN_ROWS = 32
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +27,8 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
     """Whether products are to be of bfloat16 on a device.
 
     Args:
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the device has instructions for it.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the device, a CPU or a CUDA one, is known to have
+            instructions for it.
         device: that the products are on.
         capabilities: of the CPU; by default what torch says of this one.
     """
@@ -40,8 +40,8 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
         if capabilities is None:  # older torch does not tell
             capabilities = getattr(torch.cpu, "get_capabilities", dict)()
         fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    else:
-        fast = True
+    else:  # not known: as asked
+        return precision == "bfloat16"
     if precision == "bfloat16" and not fast:
         logger.warning(
             "precision is bfloat16, which this %s has no instructions for: slow; auto avoids it", device.type

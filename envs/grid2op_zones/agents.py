@@ -12,7 +12,7 @@ from grid2op_zones.action import ActionMap, line_to_reconnect
 from grid2op_zones.config import check_env_config
 from grid2op_zones.dispatch import make_policy
 from grid2op_zones.observation import make_observer
-from grid2op_zones.safety.joint import make_projection
+from grid2op_zones.safety.joint import JointProjection
 from grid2op_zones.simulator import grid_references
 from grid2op_zones.zones import Zone, make_zones
 
@@ -50,9 +50,11 @@ class DispatcherAgent(BaseAgent):
         config = check_env_config(env_config)
         zones = make_zones(simulator, config["zones"])
         action_map = ActionMap(simulator, zones, config["actions"], config["balance"], config["curtail_step"])
-        references = grid_references(simulator, config)
-        observer = make_observer(simulator, zones, config, references)
-        self._projection = make_projection(simulator, zones, action_map, observer, config, references.loads)
+        self._projection: JointProjection | None = None
+        if config["safety"]["level"] != "none":
+            references = grid_references(simulator, config)
+            observer = make_observer(simulator, zones, config, references)
+            self._projection = JointProjection(simulator, zones, action_map, observer, config, references.loads)
         self._surroundings = Surroundings(simulator, zones, action_map, config)
         self.name = name
         self._seed: int | None = None

@@ -18,7 +18,7 @@ from grid2op_zones.fast_step import GridStepper
 from grid2op_zones.grid_state import GridState
 from grid2op_zones.observation import make_observer
 from grid2op_zones.reward import COMPONENTS, CompositeReward
-from grid2op_zones.safety.joint import Projected, make_projection
+from grid2op_zones.safety.joint import JointProjection, Projected
 from grid2op_zones.simulator import grid_references, make_scenarios, make_simulator, series_played
 from grid2op_zones.view import BOUND
 from grid2op_zones.zones import grid_name, make_zones
@@ -101,9 +101,11 @@ class ZonedGridEnv(MultiAgentEnv):
         )
         references = grid_references(self.simulator, self.config)
         self.observer = make_observer(self.simulator, self.zones, self.config, references)
-        self.projection = make_projection(
-            self.simulator, self.zones, self.action_map, self.observer, self.config, references.loads
-        )
+        self.projection: JointProjection | None = None
+        if self.config["safety"]["level"] != "none":
+            self.projection = JointProjection(
+                self.simulator, self.zones, self.action_map, self.observer, self.config, references.loads
+            )
         self._reward = CompositeReward(self.simulator, self.config["reward"], float(references.loads.sum()))
         scenarios = self.config["scenarios"]
         self.scenarios = make_scenarios(self.simulator, self.config)

@@ -105,17 +105,3 @@ class JointProjection:
         changed = bool((np.abs(curtail - grid_obs.curtailment_limit)[capped] > 1e-6).any())
         orders = Orders(redispatch, curtail if changed else None, storage if storage.any() else None)
         return Projected(orders, np.concatenate([one.action for one in certificates]), certificates)
-
-
-def make_projection(
-    grid: Any,
-    zones: Sequence[Zone],
-    action_map: ActionMap,
-    observer: ZoneObserver,
-    config: Mapping[str, Any],
-    loads: np.ndarray,
-) -> JointProjection | None:
-    """The projection that a full configuration asks for, or None. Arguments: as of JointProjection."""
-    if config["safety"]["level"] == "none":
-        return None
-    return JointProjection(grid, zones, action_map, observer, config, loads)
