@@ -26,7 +26,7 @@ train: .venv/ready
 	$(BIN)/mafql evaluate runs/$(NAME) $(RIVALS) --episodes $(EPISODES) --out runs/$(NAME)/report
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --durations 40
 
 soak: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --markdown docs/soak.md --json docs/soak.json

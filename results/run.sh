@@ -137,11 +137,31 @@ ablations() {
   cp runs/results/ablations/results.json results/ablations.json
 }
 
-# The same where it learns from mixed play without advice.
+# Steps of the flows and quality of the data, where it learns from mixed play without advice.
 ablations_offline() {
+  local name only=()
   mixed_play
-  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 3 --workers 0
+  for name in student_{2..5}_steps teacher_{1..4}_steps cloned_qp cloned_poor; do only+=(--only $name); done
+  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 1 --episodes 100 --workers 0 \
+    "${only[@]}" --config "{redispatch_solver: direct, $WEEKS}"
   cp runs/results/ablations_offline/results.json results/ablations_offline.json
+}
+
+# What zones see: dispatchers' play of the same episodes, recorded with other observations, learned from and played alike.
+observability() {
+  local seen agents=()
+  [[ ! -e results/118_x1.0_observability.json ]] || return 0
+  for seen in local border outages global; do
+    recorded "recordings/case118_$seen" --policy qp_zones=3,proportional_zones=2,do_nothing=3,random=2 --noise 0.3 \
+      --random-start 0.6 --steps 100000 --config "{observability: $seen, scenarios: {source: generated, weeks: 24}}"
+    agents+=("$seen=runs/results/observability_$seen:decentralized")
+    trained "runs/results/observability_$seen" ||
+      rllib train file tuned_examples/case118_mafql_offline.yaml --ray-num-cpus 2 --storage-path runs/results \
+        --experiment-name "observability_$seen" \
+        --config "{input_: recordings/case118_$seen, evaluation_interval: 0, env_config: {observability: $seen}}"
+  done
+  mafql evaluate "${agents[@]}" --episodes 100 --workers 0 --config "{redispatch_solver: direct, $WEEKS}" \
+    --json results/118_x1.0_observability.json
 }
 
 # The same where nobody says whose play is worth imitating.

@@ -163,7 +163,9 @@ def test_a_population_takes_over_checkpoints_and_what_it_changes_counts(
     config = json.loads((Path(trials[name]["folder"]) / "params.json").read_text())
     assert (f"{config['lr']:.4g}", f"{config['q_coeff']:.4g}") == (lr, q_coeff)
     results = _results(trials[name])
-    assert [result["training_iteration"] for result in results] == [1, 2, 3]
+    iterations = [result["training_iteration"] for result in results]
+    # the donor may be a step further by the time that its checkpoint is read
+    assert iterations in ([1, 2, 3], [1, 2, 4])
     assert results[1]["config"]["lr"] != results[2]["config"]["lr"] == config["lr"]
     rates = [result["learners"]["left"]["default_optimizer_learning_rate"] for result in results]
     assert rates == pytest.approx([result["config"]["lr"] for result in results])
