@@ -55,9 +55,9 @@ class GaussianField(VelocityField):
 class DiffusionField(VelocityField):
     """A denoising diffusion, sampled by DDIM without noise of its own, so that z alone decides the action.
 
-    In x = sqrt(abar) a + sqrt(1 - abar) z, with Diffusion-QL's variance preserving schedule (arXiv 2208.06193) and time t
-    in [0, 1], noise at t = 1, the network predicts v = sqrt(abar) z - sqrt(1 - abar) a (arXiv 2202.00512), as suits few
-    steps: to tell a from predicted noise its error would be divided by sqrt(abar), which is 0.08 at t = 1.
+    In x = sqrt(abar) a + sqrt(1 - abar) z, with Diffusion-QL's variance preserving schedule (arXiv 2208.06193) and time
+    t in [0, 1], noise at t = 1, the network predicts v = sqrt(abar) z - sqrt(1 - abar) a (arXiv 2202.00512), as suits
+    few steps: with predicted noise, a's error is the noise's divided by sqrt(abar), which is 0.08 at t = 1.
     """
 
     denoising_steps: int = DENOISING_STEPS
