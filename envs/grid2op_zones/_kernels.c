@@ -1,6 +1,6 @@
 /* The zones' side of a step: from actions to what Grid2Op is told, what zones see, and the reward. Grids have tens of units,
  * for which a numpy call costs far more than its arithmetic, and a step has hundreds of them. What is computed is said in
- * action.py, observation.py and reward.py, which call this.
+ * action.py, safety/devices.py, observation.py and reward.py, which call this.
  *
  * Arrays are contiguous: d double, f float, i 64-bit and n 32-bit integers, b boolean; upper case is written to.
  * Their kinds are checked, ids and sizes are not: they are the callers' own, made of the grid.
@@ -330,6 +330,136 @@ static PyObject *order(PyObject *self, PyObject *const *args, Py_ssize_t count) 
     return PyLong_FromLong(caps + 2 * charges);
 }
 
+/* A zone's units behind its projection ---------------------------------------------------------------------------- */
+
+/* Lowest and highest change of each unit's injection, and what units do now: dispatch; MW that renewables could inject,
+ * that they inject, and that are curtailed; the storages' power. Returns what the changes of a balanced zone should sum to,
+ * and the sums of the lowest and the highest. */
+static PyObject *zone_room(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays;
+    void *a[25];
+    Py_ssize_t sizes[25];
+    if (!expects(count, 26) || open_arrays(&arrays, args, "DDDffffffnniiiddddddddddd", a, sizes) < 0) return NULL;
+    double tolerance = PyFloat_AsDouble(args[25]), wanted = 0, lowest = 0, highest = 0;
+    double *low = a[0], *high = a[1], *dispatch = a[2];
+    const float *gen_p = a[3], *delta = a[4], *before = a[5], *actual = a[6], *charge = a[7], *power = a[8];
+    const int *gen_bus = a[9], *storage_bus = a[10];
+    const long long *red = a[11], *cur = a[12], *sto = a[13];
+    const double *ceiling = a[14], *floor_ = a[15], *up = a[16], *down = a[17], *step = a[18];
+    const double *absorb = a[19], *produce = a[20], *e_max = a[21], *e_min = a[22];
+    const double *charge_rate = a[23], *discharge_rate = a[24];
+    Py_ssize_t n = sizes[0], n_red = sizes[11], n_cur = sizes[12];
+    double *available = dispatch + n_red, *present = available + n_cur, *curtailed = present + n_cur;
+    double *power_now = curtailed + n_cur;
+    for (Py_ssize_t j = 0; j < n_red; j++) {
+        double scheduled = gen_p[red[j]] - (double)delta[red[j]];
+        double room_up = ceiling[j] - scheduled, room_down = scheduled - floor_[j];
+        dispatch[j] = actual[red[j]];
+        /* where a unit's own schedule has used the headroom up, dispatch is taken back */
+        double back_up = dispatch[j] > 0 ? -dispatch[j] : 0, back_down = dispatch[j] < 0 ? dispatch[j] : 0;
+        room_up = room_up > back_up ? room_up : back_up;
+        room_down = room_down > back_down ? room_down : back_down;
+        int on = gen_bus[red[j]] >= 1;
+        low[j] = on ? clip(-room_down, -down[j], up[j]) : 0;
+        high[j] = on ? clip(room_up, -down[j], up[j]) : 0;
+        wanted -= dispatch[j];
+    }
+    for (Py_ssize_t j = 0, k = n_red; j < n_cur; j++, k++) {
+        available[j] = before[cur[j]] > 0 ? before[cur[j]] : 0;
+        double output = gen_p[cur[j]] - (double)delta[cur[j]];
+        curtailed[j] = available[j] - output > tolerance ? available[j] - output : 0;
+        present[j] = available[j] - curtailed[j];
+        low[k] = present[j] < step[j] ? -present[j] : -step[j];
+        high[k] = curtailed[j] < step[j] ? curtailed[j] : step[j];
+        wanted += curtailed[j];
+    }
+    for (Py_ssize_t j = 0, k = n_red + n_cur; j < sizes[13]; j++, k++) {
+        double stored = charge[sto[j]];
+        int on = storage_bus[sto[j]] >= 1; /* power on a disconnected storage is illegal */
+        double most = on ? clip((e_max[j] - stored) * charge_rate[j], 0, absorb[j]) : 0;
+        double least = on ? -clip((stored - e_min[j]) * discharge_rate[j], 0, produce[j]) : 0;
+        power_now[j] = power[sto[j]];
+        low[k] = power_now[j] - most;
+        high[k] = power_now[j] - least;
+        wanted += power_now[j];
+    }
+    for (Py_ssize_t k = 0; k < n; k++) lowest += low[k], highest += high[k];
+    release(&arrays);
+    return Py_BuildValue("ddd", wanted, lowest, highest);
+}
+
+/* The changes of injections that an action asks for, before any limit. */
+static PyObject *zone_propose(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays;
+    void *a[9];
+    Py_ssize_t sizes[9];
+    if (!expects(count, 10) || open_arrays(&arrays, args, "Ddddddddd", a, sizes) < 0) return NULL;
+    double share = PyFloat_AsDouble(args[9]), *change = a[0];
+    const double *action = a[1], *dispatch = a[2], *up = a[3], *down = a[4], *pmax = a[5], *inverse_pmax = a[6];
+    const double *absorb = a[7], *produce = a[8];
+    const double *available = dispatch + sizes[3], *present = available + sizes[5], *power_now = present + 2 * sizes[5];
+    for (Py_ssize_t j = 0; j < sizes[3]; j++) {
+        double x = *action++;
+        *change++ = x * (x > 0 ? up[j] : down[j]) - share * dispatch[j];
+    }
+    for (Py_ssize_t j = 0; j < sizes[5]; j++) {
+        double x = *action++, ratio = (1 + x) * available[j] * inverse_pmax[j];
+        double injected = (x < 0 && ratio < 1 ? ratio : 1) * pmax[j];
+        *change++ = (injected < available[j] ? injected : available[j]) - present[j];
+    }
+    for (Py_ssize_t j = 0; j < sizes[7]; j++) {
+        double x = *action++;
+        *change++ = power_now[j] - x * (x > 0 ? absorb[j] : produce[j]);
+    }
+    release(&arrays);
+    Py_RETURN_NONE;
+}
+
+/* Set-points of changes within the room, and the action that proposes them: what was asked for, if anything was, where that
+ * is done. Returns the squared distance of the changes from those proposed. */
+static PyObject *zone_settle(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays;
+    void *a[16];
+    Py_ssize_t sizes[16];
+    if (!expects(count, 19) || open_arrays(&arrays, args, "FDDDdddddddddddd", a, sizes) < 0) return NULL;
+    double same = PyFloat_AsDouble(args[16]), share = PyFloat_AsDouble(args[17]), idle = PyFloat_AsDouble(args[18]);
+    float *action = a[0];
+    double *moves = a[1], *cap = a[2], *power = a[3], distance = 0;
+    const double *change = a[4], *proposed = a[5], *asked = a[6], *high = a[7], *dispatch = a[8], *scale = a[9];
+    const double *up = a[10], *down = a[11], *inverse_pmax = a[12], *step = a[13], *absorb = a[14], *produce = a[15];
+    Py_ssize_t n = sizes[4], n_red = sizes[1], n_cur = sizes[2];
+    const double *available = dispatch + n_red, *present = available + n_cur, *curtailed = present + n_cur;
+    const double *power_now = curtailed + n_cur;
+    for (Py_ssize_t k = 0; k < sizes[0]; k++) {
+        double x = 0, off = 0;
+        if (k < n_red) {
+            double move = change[k] + share * dispatch[k], most = move > 0 ? up[k] : down[k];
+            moves[k] = change[k];
+            x = move / (most > 1e-9 ? most : 1e-9);
+        } else if (k < n_red + n_cur) {
+            Py_ssize_t j = k - n_red;
+            double injected = present[j] + change[k];
+            /* a program's optimum comes as near to a bound as its solver's tolerance */
+            int freed = change[k] >= high[k] - same * step[j] && curtailed[j] <= step[j];
+            /* an eased cap lies a step above the present output, so that wind that rises is let in as gradually */
+            double to = !freed ? injected * inverse_pmax[j] : curtailed[j] > 0 ? (present[j] + step[j]) * inverse_pmax[j] : 1;
+            cap[j] = clip(to, 0, 1);
+            x = freed ? idle : injected / (available[j] > 1e-6 ? available[j] : 1e-6) - 1;
+        } else if (k < n) {
+            Py_ssize_t j = k - n_red - n_cur;
+            double most;
+            power[j] = power_now[j] - change[k];
+            most = power[j] > 0 ? absorb[j] : produce[j];
+            x = power[j] / (most > 1e-9 ? most : 1e-9);
+        }
+        if (k < n) off = (change[k] - proposed[k]) / scale[k];
+        distance += off * off;
+        action[k] = (float)(sizes[6] && fabs(off) <= same ? asked[k] : clip(x, -1, 1));
+    }
+    release(&arrays);
+    return PyFloat_FromDouble(distance);
+}
+
 /* Protections ----------------------------------------------------------------------------------------------------- */
 
 /* Whether a line trips, at once or after the steps that it has been overloaded; if none, counts those steps. */
@@ -464,6 +594,9 @@ static PyMethodDef methods[] = {
     {"decode", (PyCFunction)(void (*)(void))decode, METH_FASTCALL, NULL},
     {"allow", (PyCFunction)(void (*)(void))allow, METH_FASTCALL, NULL},
     {"order", (PyCFunction)(void (*)(void))order, METH_FASTCALL, NULL},
+    {"zone_room", (PyCFunction)(void (*)(void))zone_room, METH_FASTCALL, NULL},
+    {"zone_propose", (PyCFunction)(void (*)(void))zone_propose, METH_FASTCALL, NULL},
+    {"zone_settle", (PyCFunction)(void (*)(void))zone_settle, METH_FASTCALL, NULL},
     {"observe", (PyCFunction)(void (*)(void))observe, METH_FASTCALL, NULL},
     {"account", (PyCFunction)(void (*)(void))account, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

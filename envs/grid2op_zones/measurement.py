@@ -102,7 +102,7 @@ class Meter:
     def read(self, grid_obs: Any) -> Measurement:
         """The zone's part of a Grid2Op observation (or of a `GridState`), in new arrays."""
         values = [
-            getattr(grid_obs, name)[ids]
+            getattr(grid_obs, name).take(ids)
             for ids, names in zip(self._ids, QUANTITIES.values(), strict=True)
             for name in names
         ]

@@ -52,8 +52,8 @@ def test_what_the_units_do_not_allow_is_not_sent(
 ) -> None:
     controller = bold(sign, level=level)
     units = controller.projection.units
-    asked = units.propose(controller.policy(np.zeros(1), None), zone.measured)
     room = units.room(zone.measured)
+    asked = units.propose(controller.policy(np.zeros(1), None), room)
     assert (asked < room.low - 0.1).any() or (asked > room.high + 0.1).any()
     decision = controller.decide(zone.measured)
     assert decision.problem is None and decision.certificate is not None

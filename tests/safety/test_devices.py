@@ -145,7 +145,7 @@ def test_what_is_executed_comes_back_unchanged(grid: Grid, seed: int, mix: Mix) 
         for _ in range(STATES):
             m = random_state(grid, zone, rng, mix)
             first = projection.project(random_actions(projection.units.action_size, rng, 1)[0], m)
-            again = projection.units.propose(first.action, m)
+            again = projection.units.propose(first.action, first.room)
             if not expressible(first, again, projection.units.scale):
                 seen["clipped"] += 1
                 continue
@@ -179,8 +179,8 @@ def test_a_feasible_action_is_executed_bit_for_bit(grid: Grid, seed: int) -> Non
             inside = room.low + (room.high - room.low) * rng.uniform(0.2, 0.8, units.size)
             if units.data.balanced:
                 inside = units.nearest(inside, room)
-            action = units.encode(inside, room, m)
-            proposed = units.propose(action, m)
+            action = units.settle(inside, inside, None, room).action
+            proposed = units.propose(action, room)
             if not np.allclose(proposed, inside, atol=1e-5):
                 continue  # beyond what an action can say
             c = projection.project(action, m)

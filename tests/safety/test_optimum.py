@@ -131,7 +131,7 @@ def test_the_projection_is_the_optimum(grid: Grid, seed: int, loading: float, ou
             if np.isnan(c.slack) or c.room.gap != 0.0:
                 continue  # no lines, or no choice: every unit is at its limit
             seen[c.how] += 1
-            problem, proposed = problem_of(grid, zone, c, m), projection.units.propose(action, m)
+            problem, proposed = problem_of(grid, zone, c, m), projection.units.propose(action, c.room)
             assert c.distance == pytest.approx(np.linalg.norm((c.change - proposed) / problem.step), abs=1e-9)
             price = PRICE if c.how == "least violation" else None
             if price is not None:
@@ -223,7 +223,7 @@ def test_where_the_solver_fails_the_units_limits_stay(idf: Grid, monkeypatch: py
     for count in (1, 2):
         c = projection.project(action, m)
         assert c.how == "closed form" and projection.failures == count
-        np.testing.assert_array_equal(c.change, projection.units.nearest(projection.units.propose(action, m), room))
+        np.testing.assert_array_equal(c.change, projection.units.nearest(projection.units.propose(action, room), room))
         assert c.slack > 0.0 and not c.guaranteed
     monkeypatch.undo()
     assert projection.project(action, m).how == "program" and projection.failures == 2

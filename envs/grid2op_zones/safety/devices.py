@@ -7,17 +7,20 @@ storages; n in all.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from grid2op_zones import _kernels
 from grid2op_zones.action import NOT_CURTAILED, RETURN_SHARE, TARGET_TOLERANCE_MW, Plan
-from grid2op_zones.limits import RAMP_SHARE, StorageLimits, clip, operating_range, project, ramp_box, storage_box
+from grid2op_zones.limits import RAMP_SHARE, StorageLimits, clip, operating_range, project
 from grid2op_zones.measurement import Measurement
 
 #: Share of a unit's step that counts as nothing; float32 loses 1e-7.
 SAME = 1e-6
+
+_NONE = np.zeros(0)
 
 #: Share of its step that counts as a step where a renewable is curtailed: its power is dearer than that of others.
 CURTAILED = 0.5
@@ -41,12 +44,23 @@ class UnitData(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What the units allow in one step."""
+    """What the units allow in one step, from what they do now."""
 
     low: np.ndarray  #: (n,) lowest change of each unit's injection, MW
     high: np.ndarray  #: (n,)
     total: float  #: what the changes of a balanced zone sum to, MW, as near as low and high let them; else NaN
     gap: float  #: MW that the balance lacks even so
+    #: MW: (n_r,) dispatch; (n_c,) that renewables could inject, (n_c,) that they inject and (n_c,) that are curtailed;
+    #: (n_s,) that storages charge
+    now: np.ndarray
+
+
+class Settled(NamedTuple):
+    """What becomes of a proposal."""
+
+    action: np.ndarray  #: (m,) float32 in [-1, 1], that proposes what is done; as it was asked for, where that is done
+    plan: Plan  #: set-points
+    distance: float  #: Euclidean distance from what was proposed, in units of `ZoneUnits.scale`
 
 
 class ZoneOrders(NamedTuple):
@@ -73,78 +87,67 @@ class ZoneUnits:
         self.size = n_r + n_c + n_s
         self.action_size = max(self.size, 1)
         self._red, self._cur, self._sto = slice(n_r), slice(n_r, n_r + n_c), slice(n_r + n_c, self.size)
-        self._at = [np.arange(n_r), np.arange(n_r, n_r + n_c), np.arange(n_r + n_c, self.size)]
+        self._curtailed, self._power = slice(n_r + 2 * n_c, n_r + 3 * n_c), slice(n_r + 3 * n_c, None)
         self._floor, self._ceiling = operating_range(data.pmin, data.pmax, data.ramp_up, data.ramp_down)
         self._up, self._down = RAMP_SHARE * data.ramp_up, RAMP_SHARE * data.ramp_down
         self._max_target = RAMP_SHARE * (data.pmax - data.pmin)
-        self._step_mw = data.curtail_step * data.curtail_pmax
-        self._inverse_pmax = 1.0 / np.maximum(data.curtail_pmax, 1e-6)
+        step_mw = data.curtail_step * data.curtail_pmax
+        inverse_pmax = 1.0 / np.maximum(data.curtail_pmax, 1e-6)
         limits = data.storage_limits
         power = 0.5 * (limits.absorb + limits.produce)
-        scale = np.concatenate([0.5 * (self._up + self._down), CURTAILED * self._step_mw, power])
+        scale = np.concatenate([0.5 * (self._up + self._down), CURTAILED * step_mw, power])
         self.scale = np.maximum(scale, 1e-6)
         self._weight = 1.0 / self.scale**2
         self._index = [np.arange(n) for n in (n_r, n_c, n_s)]
-
-    def propose(self, action: np.ndarray, m: Measurement) -> np.ndarray:
-        """Changes of injections, MW, (n,), that an action (m,) in [-1, 1] asks for, before any limit."""
-        data = self.data
-        plan = self._empty()
-        _kernels.decode(
-            np.asarray(action, dtype=float),
-            *self._at,
-            data.redispatchable,
-            data.curtailable,
-            m.actual_dispatch,
-            m.gen_p_before_curtail,
-            data.ramp_up,
-            data.ramp_down,
-            self._inverse_pmax,
-            data.storage_limits.absorb,
-            data.storage_limits.produce,
-            *plan,
-            RETURN_SHARE,
-        )
-        available, present, _ = self._output(m)
-        injected = np.minimum(plan.cap * data.curtail_pmax, available)
-        return np.concatenate(
-            [plan.redispatch, injected - present, m.storage_power[data.storages].astype(float) - plan.power]
-        )
-
-    def hold(self, m: Measurement) -> np.ndarray:
-        """The changes, MW, (n,), of holding the dispatch, lifting the caps and leaving the storages idle."""
-        change = np.zeros(self.size)
-        change[self._cur] = self._output(m)[2]
-        change[self._sto] = m.storage_power[self.data.storages]
-        return change
-
-    def release(self, m: Measurement) -> np.ndarray:
-        """The changes, MW, (n,), of hold and release: a tenth of dispatch and curtailment goes, the storages idle."""
-        change = self.hold(m)
-        change[self._red] = -RETURN_SHARE * m.actual_dispatch[self.data.redispatchable].astype(float)
-        change[self._cur] = RETURN_SHARE * self._output(m)[2]
-        return change
+        # what the kernels are told of the units, in their order
+        own = (data.redispatchable, data.curtailable, data.storages)
+        self._room = (*own, self._ceiling, self._floor, self._up, self._down, step_mw, *limits, TARGET_TOLERANCE_MW)
+        ramps, powers = (data.ramp_up, data.ramp_down), (limits.absorb, limits.produce)
+        self._propose = (*ramps, data.curtail_pmax, inverse_pmax, *powers, RETURN_SHARE)
+        self._settle = (self.scale, *ramps, inverse_pmax, step_mw, *powers, SAME, RETURN_SHARE, NOT_CURTAILED)
 
     def room(self, m: Measurement) -> Room:
         """What ramps, headroom, curtailment steps, storage power and energy, and the zone's balance allow."""
-        data = self.data
-        red, sto = data.redispatchable, data.storages
-        dispatch = m.actual_dispatch[red].astype(float)
-        scheduled = m.gen_p[red] - m.gen_p_delta[red].astype(float)
-        red_low, red_high = ramp_box(scheduled, dispatch, self._ceiling, self._floor, self._up, self._down)
-        on = m.gen_bus[red] >= 1
-        if not on.all():
-            red_low, red_high = red_low * on, red_high * on
-        _, present, curtailed = self._output(m)
-        power = m.storage_power[sto].astype(float)
-        least, most = storage_box(m.storage_charge[sto].astype(float), m.storage_bus[sto] >= 1, *data.storage_limits)
-        low = np.concatenate([red_low, -np.minimum(present, self._step_mw), power - most])
-        high = np.concatenate([red_high, np.minimum(curtailed, self._step_mw), power - least])
-        if not data.balanced:
-            return Room(low, high, float("nan"), 0.0)
-        wanted = float(curtailed.sum() + power.sum() - dispatch.sum())
-        total = min(max(wanted, float(low.sum())), float(high.sum()))
-        return Room(low, high, total, wanted - total)
+        n_r, n_c, n_s = map(len, self._index)
+        low, high, now = np.empty(self.size), np.empty(self.size), np.empty(n_r + 3 * n_c + n_s)
+        wanted, lowest, highest = _kernels.zone_room(
+            low,
+            high,
+            now,
+            m.gen_p,
+            m.gen_p_delta,
+            m.gen_p_before_curtail,
+            m.actual_dispatch,
+            m.storage_charge,
+            m.storage_power,
+            m.gen_bus,
+            m.storage_bus,
+            *self._room,
+        )
+        if not self.data.balanced:
+            return Room(low, high, float("nan"), 0.0, now)
+        total = min(max(wanted, lowest), highest)
+        return Room(low, high, total, wanted - total, now)
+
+    def propose(self, action: np.ndarray, room: Room) -> np.ndarray:
+        """Changes of injections, MW, (n,), that an action (m,) in [-1, 1] asks for, before any limit."""
+        change = np.empty(self.size)
+        _kernels.zone_propose(change, np.asarray(action, dtype=float), room.now, *self._propose)
+        return change
+
+    def hold(self, room: Room) -> np.ndarray:
+        """The changes, MW, (n,), of holding the dispatch, lifting the caps and leaving the storages idle."""
+        change = np.zeros(self.size)
+        change[self._cur] = room.now[self._curtailed]
+        change[self._sto] = room.now[self._power]
+        return change
+
+    def release(self, room: Room) -> np.ndarray:
+        """The changes, MW, (n,), of hold and release: a tenth of dispatch and curtailment goes, the storages idle."""
+        change = self.hold(room)
+        change[self._red] = -RETURN_SHARE * room.now[self._red]
+        change[self._cur] *= RETURN_SHARE
+        return change
 
     def nearest(self, change: np.ndarray, room: Room) -> np.ndarray:
         """The nearest changes to `change` within the room, (n,), by the sum of squares over `scale`; exact."""
@@ -152,32 +155,20 @@ class ZoneUnits:
             return project(change, room.low, room.high, self._weight, room.total)
         return clip(change, room.low, room.high)
 
-    def plan(self, change: np.ndarray, room: Room, m: Measurement) -> Plan:
-        """Set-points of changes (n,) within the room."""
-        data = self.data
-        _, present, curtailed = self._output(m)
-        injected = present + change[self._cur]
-        cap = injected * self._inverse_pmax
-        # an eased cap lies a step above the present output, so that wind that rises is let in as gradually
-        free = self._free(change, room, curtailed)
-        cap[free] = np.where(curtailed > 0.0, (present + self._step_mw) * self._inverse_pmax, 1.0)[free]
-        power = m.storage_power[data.storages].astype(float) - change[self._sto]
-        return Plan(change[self._red], clip(cap, 0.0, 1.0), power)
+    def settle(self, change: np.ndarray, proposed: np.ndarray, asked: np.ndarray | None, room: Room) -> Settled:
+        """Changes (n,) within the room as set-points and as an action.
 
-    def encode(self, change: np.ndarray, room: Room, m: Measurement) -> np.ndarray:
-        """The action (m,) float32 that proposes changes (n,) within the room."""
-        data = self.data
-        action = np.zeros(self.action_size)
-        move = change[self._red] + RETURN_SHARE * m.actual_dispatch[data.redispatchable].astype(float)
-        action[self._red] = move / np.maximum(np.where(move > 0.0, data.ramp_up, data.ramp_down), 1e-9)
-        available, present, curtailed = self._output(m)
-        share = (present + change[self._cur]) / np.maximum(available, 1e-6) - 1.0
-        free = self._free(change, room, curtailed)
-        action[self._cur] = np.where(free, NOT_CURTAILED, share)
-        power = m.storage_power[data.storages].astype(float) - change[self._sto]
-        most = np.where(power > 0.0, data.storage_limits.absorb, data.storage_limits.produce)
-        action[self._sto] = power / np.maximum(most, 1e-9)
-        return clip(action, -1.0, 1.0).astype(np.float32)
+        Args:
+            change: MW, (n,), what is done.
+            proposed: MW, (n,), what was asked for.
+            asked: The action (m,) that proposed it; None where none did.
+            room: Of the same measurement.
+        """
+        action = np.empty(self.action_size, dtype=np.float32)
+        plan = Plan(*(np.empty(len(part)) for part in self._index))
+        given = _NONE if asked is None else np.asarray(asked, dtype=float)
+        squared = _kernels.zone_settle(action, *plan, change, proposed, given, room.high, room.now, *self._settle)
+        return Settled(action, plan, math.sqrt(squared))
 
     def orders(self, plan: Plan, m: Measurement) -> ZoneOrders:
         """What to tell Grid2Op to get the set-points."""
@@ -193,21 +184,3 @@ class ZoneUnits:
             TARGET_TOLERANCE_MW,
         )
         return orders
-
-    def _output(self, m: Measurement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """MW of the renewables that are available, that are injected, and that are curtailed, each (n_c,)."""
-        cur = self.data.curtailable
-        available = np.maximum(m.gen_p_before_curtail[cur].astype(float), 0.0)
-        output = m.gen_p[cur] - m.gen_p_delta[cur].astype(float)
-        curtailed = np.maximum(available - output, 0.0)
-        curtailed[curtailed <= TARGET_TOLERANCE_MW] = 0.0
-        return available, available - curtailed, curtailed
-
-    def _free(self, change: np.ndarray, room: Room, curtailed: np.ndarray) -> np.ndarray:
-        """Whether changes (n,) leave nothing of the renewables curtailed, (n_c,) boolean."""
-        # a program's optimum comes as near to a bound as its solver's tolerance
-        eased = change[self._cur] >= room.high[self._cur] - SAME * self._step_mw
-        return eased & (curtailed <= self._step_mw)
-
-    def _empty(self) -> Plan:
-        return Plan(*(np.empty(len(part)) for part in self._index))

@@ -15,7 +15,7 @@ import numpy as np
 from grid2op_zones.action import Plan
 from grid2op_zones.measurement import Measurement
 from grid2op_zones.program import InfeasibleError, Optimum, QuadraticProgram, SolverError
-from grid2op_zones.safety.devices import SAME, Room, ZoneOrders, ZoneUnits
+from grid2op_zones.safety.devices import Room, ZoneOrders, ZoneUnits
 from grid2op_zones.safety.lines import Bounds, LineModel, ZoneLines
 
 #: Price of squared violations (shares of the lines' limits) against squared distance, where limits cannot be kept.
@@ -144,20 +144,21 @@ class SafetyProjection:
             fallback = WRONG_SHAPE
         if fallback is None and (action is None or not np.isfinite(action).all()):
             fallback = NOT_FINITE
+        room = units.room(m)
         if fallback is not None or action is None:
-            return self._certify(units.release(m), None, m, fallback)
+            return self._certify(units.release(room), None, room, m, fallback)
         action = np.clip(action, -1.0, 1.0)
-        return self._certify(units.propose(action, m), action, m, None)
+        return self._certify(units.propose(action, room), action, room, m, None)
 
     def hold(self, m: Measurement) -> Certificate:
         """Projects holding the dispatch, with caps lifted and storages idle."""
-        return self._certify(self.units.hold(m), None, m, None)
+        room = self.units.room(m)
+        return self._certify(self.units.hold(room), None, room, m, None)
 
     def _certify(
-        self, proposed: np.ndarray, action: np.ndarray | None, m: Measurement, fallback: str | None
+        self, proposed: np.ndarray, action: np.ndarray | None, room: Room, m: Measurement, fallback: str | None
     ) -> Certificate:
         units = self.units
-        room = units.room(m)
         change, how = units.nearest(proposed, room), "closed form"
         none = np.zeros(0)
         slack_mw, slack, margin, limit, worst = none, float("nan"), none, none, none
@@ -175,18 +176,13 @@ class SafetyProjection:
                 slack_mw = np.maximum(worst - limit, 0.0)
                 shares = np.where(slack_mw > 0.0, np.inf, 0.0)  # of a dead line's limit, 0
                 slack = float(np.divide(slack_mw, limit, out=shares, where=limit > 0.0).max(initial=0.0))
-        plan = units.plan(change, room, m)
-        moved = (change - proposed) / units.scale
-        executed = units.encode(change, room, m)
-        if action is not None:
-            same = np.append(np.abs(moved) <= SAME, [True] * (units.action_size - units.size))
-            executed = np.where(same, action, executed).astype(np.float32)
+        settled = units.settle(change, proposed, action, room)
         return Certificate(
-            action=executed,
-            plan=plan,
-            orders=units.orders(plan, m),
+            action=settled.action,
+            plan=settled.plan,
+            orders=units.orders(settled.plan, m),
             change=change,
-            distance=float(np.sqrt(moved @ moved)),
+            distance=settled.distance,
             slack_mw=slack_mw,
             slack=slack,
             margin_mw=margin,
