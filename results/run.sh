@@ -138,13 +138,13 @@ ablations() {
 }
 
 # Steps of the flows and quality of the data, where it learns from mixed play without advice.
-ablations_offline() {
+ablations_steps() {
   local name only=()
   mixed_play
   for name in student_{2..5}_steps teacher_{1..4}_steps cloned_qp cloned_poor; do only+=(--only $name); done
-  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_offline --seeds 1 --episodes 100 --workers 0 \
+  mafql ablate tuned_examples/case118_mafql_offline.yaml --out runs/results/ablations_steps --seeds 1 --episodes 100 --workers 0 \
     "${only[@]}" --config "{redispatch_solver: direct, $WEEKS}"
-  cp runs/results/ablations_offline/results.json results/ablations_offline.json
+  cp runs/results/ablations_steps/results.json results/ablations_steps.json
 }
 
 # What zones see: dispatchers' play of the same episodes, recorded with other observations, learned from and played alike.
@@ -219,7 +219,7 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
-  printf "118 %s other\n" modes ablations ablations_offline ablations_unlabelled film scores latency
+  printf "118 %s other\n" modes ablations ablations_steps ablations_unlabelled film scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
