@@ -219,7 +219,7 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
-  printf "118 %s other\n" modes ablations ablations_steps ablations_unlabelled film scores latency
+  printf "118 %s other\n" modes ablations ablations_steps ablations_unlabelled observability film scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
