@@ -45,7 +45,7 @@ def test_it_learns(ray_instance):
     algorithm = config().debugging(seed=1).build_algo()
     try:
         first = algorithm.evaluate()["env_runners"]["episode_return_mean"]
-        for _ in range(25):
+        for _ in range(12):
             algorithm.train()
         learned = algorithm.evaluate()["env_runners"]["episode_return_mean"]
     finally:
