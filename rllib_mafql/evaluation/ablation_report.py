@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -59,7 +60,7 @@ def figure(summary: Mapping[str, Any], file: Path | IO[bytes], *, title: str) ->
     """Draw the differences with their intervals; PNG."""
     shown = list(rows(summary))
     with house_style():
-        canvas = Figure(figsize=(8.5, 1.6 + 0.3 * len(shown)), layout="constrained")
+        canvas = Figure(figsize=(8.5, 1.75 + 0.3 * len(shown)), layout="constrained")
         ax = canvas.subplots()
         for place, row in enumerate(shown):
             color = RULE if row.found == "same" else LEARNED
@@ -72,5 +73,5 @@ def figure(summary: Mapping[str, Any], file: Path | IO[bytes], *, title: str) ->
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(5))  # labels of variants leave little room
         ax.set_xlabel("score less MAFQL's, with 95 % interval\n(grey: the interval holds 0)")
-        canvas.suptitle(title, fontsize=10, x=0.01, ha="left")
+        canvas.suptitle(textwrap.fill(title, 100), fontsize=10, x=0.01, ha="left")
         save(canvas, file)
