@@ -27,12 +27,12 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
     """Whether products are to be of bfloat16 on a device.
 
     Args:
-        precision: "float32", "bfloat16", or "auto": bfloat16 where the device, a CPU or a CUDA one, is known to have
-            instructions for it.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on a CPU that is known to have instructions for it. GPUs
+            wait for launches rather than products of our widths; there autocast's own casts cost more than it saves.
         device: that the products are on.
         capabilities: of the CPU; by default what torch says of this one.
     """
-    if precision == "float32":
+    if precision == "float32" or (precision == "auto" and device.type != "cpu"):
         return False
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -41,7 +41,7 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
             capabilities = getattr(torch.cpu, "get_capabilities", dict)()
         fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     else:  # not known: as asked
-        return precision == "bfloat16"
+        return True
     if precision == "bfloat16" and not fast:
         logger.warning(
             "precision is bfloat16, which this %s has no instructions for: slow; auto avoids it", device.type

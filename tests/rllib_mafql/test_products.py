@@ -69,6 +69,10 @@ def test_precision_follows_the_processor(precision, capabilities, wanted, caplog
     assert not caplog.records
 
 
+def test_auto_is_float32_on_gpus():
+    assert not wants_bfloat16("auto", torch.device("cuda"))
+
+
 def test_bfloat16_without_instructions_is_done_with_a_warning(caplog):
     assert wants_bfloat16("bfloat16", torch.device("cpu"), {"avx2": True})
     assert "auto" in caplog.text
