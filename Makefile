@@ -1,5 +1,5 @@
 # make train [EXAMPLE=tuned_examples/X.yaml]   train, then compare with rule-based dispatchers on held-out episodes
-# make test [TEST_WORKERS=3]                   run the tests, files side by side in so many processes
+# make test [TEST_WORKERS=2]                   run the tests, files side by side in so many processes
 # make soak [MINUTES=60]                       train with runners, learners and nodes failing; writes docs/soak.md
 # make lint                                    check format, style and types
 # make clean                                   remove .venv, caches and build products; results in runs/ stay
@@ -8,7 +8,7 @@
 EXAMPLE ?= tuned_examples/case118_mafql.yaml
 EPISODES ?= 24
 MINUTES ?= 60
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 RIVALS ?= do_nothing proportional_zones qp_zones qp_n1
 NAME = $(basename $(notdir $(EXAMPLE)))
 BIN = .venv/bin
