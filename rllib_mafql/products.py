@@ -27,8 +27,8 @@ def wants_bfloat16(precision: str, device: torch.device, capabilities: Mapping[s
     """Whether products are to be of bfloat16 on a device.
 
     Args:
-        precision: "float32", "bfloat16", or "auto": bfloat16 on a CPU that is known to have instructions for it. GPUs
-            wait for launches rather than products of our widths; there autocast's own casts cost more than it saves.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on a CPU that is known to have instructions for it. On
+            a GPU networks of our widths are slower in it (docs/speed.md).
         device: that the products are on.
         capabilities: of the CPU; by default what torch says of this one.
     """

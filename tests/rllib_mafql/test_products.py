@@ -69,8 +69,10 @@ def test_precision_follows_the_processor(precision, capabilities, wanted, caplog
     assert not caplog.records
 
 
-def test_auto_is_float32_on_gpus():
+def test_auto_is_float32_on_gpus_that_have_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert not wants_bfloat16("auto", torch.device("cuda"))
+    assert wants_bfloat16("bfloat16", torch.device("cuda"))
 
 
 def test_bfloat16_without_instructions_is_done_with_a_warning(caplog):
