@@ -84,25 +84,32 @@ run() {
   evaluate "$grid" "$name" $which "$word"
 }
 
-# Records what the learners of a grid learn from.
-record() {
-  local part folder=recordings/case$1_opponent
-  [[ -e $folder/complete ]] && return
-  rm -rf "$folder" runs/results/data_"$1"_*
+# Fills a recording's folder once, whoever else asks for it meanwhile: FOLDER COMMAND...
+once() {
+  mkdir -p recordings
+  (
+    flock 9
+    [[ ! -e $1/complete ]] || exit 0
+    rm -rf "$1"
+    "${@:2}"
+    touch "$1/complete"
+  ) 9> "$1.lock"
+}
+
+# Records what the learners of a grid learn from: GRID FOLDER
+opponent_data() {
+  local part
+  rm -rf runs/results/data_"$1"_*
   for part in attacked calm; do
     [[ $1 == 118 || $part == calm ]] || continue # nothing attacks on 14 buses
     rllib train file tuned_examples/case118_opponent_data.yaml --only $part --storage-path runs/results \
-      --experiment-name "data_$1_$part" --config "{$(trained_on "$1")output: $folder/$part}"
+      --experiment-name "data_$1_$part" --config "{$(trained_on "$1")output: $2/$part}"
   done
-  touch "$folder/complete"
 }
 
-# Records dispatchers' play once: FOLDER, and what `mafql record` is told.
+# Records dispatchers' play: FOLDER, and what `mafql record` is told.
 recorded() {
-  [[ -e $1/complete ]] && return
-  rm -rf "$1"
-  mafql record --out "$1" --seed 0 "${@:2}"
-  touch "$1/complete"
+  once "$1" mafql record --out "$1" --seed 0 "${@:2}"
 }
 
 # Play of mixed quality, random play included, whose policies are named.
@@ -223,6 +230,8 @@ list=$(
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
-  if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) [0-9]" <<< "$list"; then record $grid; fi
+  if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) [0-9]" <<< "$list"; then
+    once recordings/case${grid}_opponent opponent_data $grid recordings/case${grid}_opponent
+  fi
 done
 xargs -P "${1:-2}" -L 1 "$0" job <<< "$list"
