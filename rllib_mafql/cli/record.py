@@ -185,6 +185,7 @@ def _record(
     import ray
 
     from rllib_mafql.cli.recording import Crew
+    from rllib_mafql.offline import open_recording
 
     for part in out.glob(".rec-*.part"):  # of workers that were killed while they wrote
         part.unlink()
@@ -192,6 +193,8 @@ def _record(
     if resumed >= steps:
         tell(f"{out} holds {resumed:,} steps, so that nothing is to be done for {steps:,}")
         return make_report(out, skip_bad, resumed, 0.0, workers), 0
+    if resumed and not Path(grid := settings.env_config["grid"]).is_dir():  # a folder's name is known when it is open
+        open_recording(str(out), skip_bad).check_grid(grid)
     address = ray_address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the workers that Ray starts here
     with ray_session(address, num_cpus=None if address else max(os.cpu_count() or 1, workers)):

@@ -32,11 +32,7 @@ def refuse_other_environment(
 ) -> None:
     """Raises RecordingError if the recording that begins with `path` is of another environment than the given one."""
     here = RecordingSchema(tuple((name, d, m) for name, d, m in agents), fingerprint)
-    if None not in (schema.grid, here.grid) and schema.grid != here.grid:
-        raise RecordingError(
-            f"{path}: recorded on grid {schema.grid!r}, but env_config has grid {here.grid!r}; set env_config grid to "
-            f"{schema.grid!r}, or read data that were recorded on {here.grid!r}"
-        )
+    refuse_other_grid(path, schema, here.grid)
     if None in (schema.fingerprint, here.fingerprint):
         # what is not told cannot differ
         schema, here = RecordingSchema(schema.agents), RecordingSchema(here.agents)
@@ -45,6 +41,15 @@ def refuse_other_environment(
         raise RecordingError(
             f"{path}: recorded in another environment: {_listed(found)}; set zones, observability and actions in "
             "env_config as they were when the data were recorded, or record anew"
+        )
+
+
+def refuse_other_grid(path: Path, schema: RecordingSchema, grid: str | None) -> None:
+    """The same if it is of another grid; None, here or there, is any."""
+    if None not in (schema.grid, grid) and schema.grid != grid:
+        raise RecordingError(
+            f"{path}: recorded on grid {schema.grid!r}, but env_config has grid {grid!r}; set env_config grid to "
+            f"{schema.grid!r}, or read data that were recorded on {grid!r}"
         )
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rllib_mafql.offline.columns import RecordingError
-from rllib_mafql.offline.differences import refuse_other_environment, refuse_other_file
+from rllib_mafql.offline.differences import refuse_other_environment, refuse_other_file, refuse_other_grid
 from rllib_mafql.offline.episode import RecordedFragment
 from rllib_mafql.offline.files import find_files
 from rllib_mafql.offline.schema import RecordingSchema
@@ -149,6 +149,10 @@ class Recording:
             RecordingError: The data were recorded in another environment; names what differs, and what to set.
         """
         refuse_other_environment(self.files[0], self.schema, agents, fingerprint)
+
+    def check_grid(self, grid: str) -> None:
+        """The same by the grid's name alone, before there is an environment."""
+        refuse_other_grid(self.files[0], self.schema, grid)
 
     def _read(self, handle: pq.ParquetFile, file: int, row_group: int) -> RecordedFragment:
         path = self.files[file]

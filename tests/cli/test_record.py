@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rllib_mafql.cli.mafql import app
-from rllib_mafql.cli.recording import AHEAD, CHUNK
+from rllib_mafql.cli.recording import AHEAD, CHUNK, Crew
 from rllib_mafql.offline import open_recording
 
 GRID = ["--grid", "educ_case14_storage", "--config", "{max_steps: 48}"]
@@ -113,12 +113,15 @@ def test_run_again_it_adds_what_is_missing(recorded: Path, tmp_path: Path) -> No
     assert check(recorded) == 680
 
 
-def test_another_grid_or_zone_map_is_refused(recorded: Path) -> None:
+def test_another_grid_or_zone_map_is_refused(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = open_recording(recorded).rows
-    other = record(recorded, "--steps", 9000, grid=["--grid", "l2rpn_case14_sandbox"])
+    with monkeypatch.context() as patch:  # no worker has to build the grid first, with 36 weeks to generate
+        patch.setattr(Crew, "play", lambda *_: pytest.fail("workers were started"))
+        generated = "{scenarios: {source: generated, weeks: 36}}"
+        other = record(recorded, "--steps", 9000, grid=["--grid", "l2rpn_case14_sandbox", "--config", generated])
     assert other.exit_code == 2, other.output
     assert re.search("recorded on grid 'educ_case14_storage', but .*'l2rpn_case14_sandbox'", other.output)
-    zones = record(recorded, "--steps", 9000, grid=[*GRID[:3], "{zones: 2}"])
+    zones = record(recorded, "--steps", 9000, "--workers", 1, grid=[*GRID[:3], "{zones: 2}"])
     assert zones.exit_code == 2, zones.output
     assert re.search("agents", zones.output)
     assert open_recording(recorded).rows == rows
