@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from rllib_mafql.evaluation.results import title
@@ -21,8 +22,9 @@ def summarize(results: Results) -> dict[str, Any]:
     """The content of summary.json, from the main evaluations.
 
     {"settings": {setting: {"played", "command", "commit", "agents": {name: {"label", "kind" ("learned" or "rule"),
-    "seeds", "episodes", "survival", "score", "ci" [low, high], "iqm", "decision_ms", "subject_less" [mean, low, high]:
-    the score of `SUBJECT` less this agent's on the same episodes, None without it}}}}}
+    "seeds", "episodes", "survival", "score", "ci" [low, high], "by_seed": each seed's score, "iqm", "decision_ms",
+    "subject_less" [mean, low, high]: the score of `SUBJECT` less this agent's on the same episodes, None without
+    it}}}}}
     """
     return {"settings": {name: _setting(summary) for name, summary in sorted(results.main.items(), key=_order)}}
 
@@ -58,9 +60,18 @@ def _agent(agent: Mapping[str, Any]) -> dict[str, Any]:
         "survival": round(metrics["survival"]["mean"], 4),
         "score": round(score["mean"], 4),
         "ci": [None if score[end] is None else round(score[end], 4) for end in ("low", "high")],
+        "by_seed": [round(score, 4) for score in _by_seed(agent)],
         "iqm": round(agent["iqm"]["score"]["mean"], 4),
         "decision_ms": round(metrics["decision_ms"]["mean"], 3),
     }
+
+
+def _by_seed(agent: Mapping[str, Any]) -> list[float]:
+    """Each run's mean score, in the order of runs."""
+    scores: dict[int, list[float]] = {}
+    for episode in agent["episodes"]:
+        scores.setdefault(episode["run"], []).append(episode["score"])
+    return [fmean(scores[run]) for run in sorted(scores)]
 
 
 def _rounded(comparison: Mapping[str, Any] | None) -> list[float | None] | None:
@@ -131,16 +142,21 @@ COLUMNS = (
 
 
 def page_rows(summary: Summary) -> Iterator[dict[str, Any]]:
-    """The agents of an evaluation, best first: label, kind, seeds, cells, and what their difference to the QP is."""
+    """The agents of an evaluation, best first: label, kind, seeds with scores, cells, and the difference to the QP."""
     agents = [(name, agent) for name, agent in summary["agents"].items() if agent["metrics"]]
     for name, agent in sorted(agents, key=lambda item: -item[1]["metrics"]["score"]["mean"]):
         yield {
             "label": agent["label"],
             "kind": "rule" if agent["kind"] == "rule" else "learned",
-            "seeds": len(agent["checkpoints"] or [None]),
+            "seeds": _seeds(_by_seed(agent)),
             "cells": [_value(agent, column) for column in COLUMNS],
             "difference": _difference(agent["comparisons"].get(REFERENCE)) if name != REFERENCE else "",
         }
+
+
+def _seeds(scores: list[float]) -> str:
+    """How many, and of several the lowest and the highest score."""
+    return f"{len(scores)}, {min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else "1"
 
 
 def _value(agent: Mapping[str, Any], column: Column) -> str:

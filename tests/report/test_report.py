@@ -122,6 +122,7 @@ def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Pa
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg", "", text)
     assert "<a>" in page.text and "0.750 [" in page.text and PROVENANCE["command"] in page.text
     assert page.text.index("<a>") < page.text.index("<qp_zones>") < page.text.index("<qp>")  # best first
+    assert "2, 0.700 to 0.800" in page.text  # its seeds' scores
     assert "+0.100 [" in page.text  # a's mean, 0.75, less qp_zones', 0.65
     assert "<flow>" in page.text and "12%" in page.text and MEASURES["units"] in text
     for name in ("118_x0.9_opponent", "curves_118_x0.9_opponent", "modes"):
@@ -139,6 +140,7 @@ def test_the_summary_tells_each_setting_s_agents(results: Path, tmp_path: Path) 
     assert list(agents) == ["a", "qp_zones", "qp_central"]
     expected = {"kind": "learned", "seeds": 2, "episodes": 2, "survival": 0.75, "score": 0.75, "decision_ms": 0.5}
     assert {key: agents["a"][key] for key in expected} == expected
+    assert agents["a"]["by_seed"] == [0.8, 0.7] and agents["qp_zones"]["by_seed"] == [0.65]
     low, high = agents["a"]["ci"]
     assert low < 0.75 < high
     assert agents["qp_zones"]["kind"] == "rule" and agents["qp_zones"]["seeds"] == 1
