@@ -45,7 +45,7 @@ def refuse_other_environment(
 
 
 def refuse_other_grid(path: Path, schema: RecordingSchema, grid: str | None) -> None:
-    """The same if it is of another grid; None, here or there, is any."""
+    """Raises RecordingError if the recording that begins with `path` is of another grid; None fits any."""
     if None not in (schema.grid, grid) and schema.grid != grid:
         raise RecordingError(
             f"{path}: recorded on grid {schema.grid!r}, but env_config has grid {grid!r}; set env_config grid to "

@@ -151,7 +151,7 @@ class Recording:
         refuse_other_environment(self.files[0], self.schema, agents, fingerprint)
 
     def check_grid(self, grid: str) -> None:
-        """The same by the grid's name alone, before there is an environment."""
+        """Raises RecordingError if the data are of another grid than the one of this name; needs no environment."""
         refuse_other_grid(self.files[0], self.schema, grid)
 
     def _read(self, handle: pq.ParquetFile, file: int, row_group: int) -> RecordedFragment:

@@ -116,7 +116,7 @@ def test_run_again_it_adds_what_is_missing(recorded: Path, tmp_path: Path) -> No
 def test_another_grid_or_zone_map_is_refused(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = open_recording(recorded).rows
     with monkeypatch.context() as patch:  # no worker has to build the grid first, with 36 weeks to generate
-        patch.setattr(Crew, "play", lambda *_: pytest.fail("workers were started"))
+        patch.setattr(Crew, "play", lambda *_, **__: pytest.fail("workers were started"))
         generated = "{scenarios: {source: generated, weeks: 36}}"
         other = record(recorded, "--steps", 9000, grid=["--grid", "l2rpn_case14_sandbox", "--config", generated])
     assert other.exit_code == 2, other.output
