@@ -62,7 +62,7 @@ def measure_decisions(
     decisions: int,
     on_decisions: Callable[[int], None] = lambda decisions: None,
 ) -> dict[str, Any]:
-    """Measures the flow in every zone, and other policies and the QP dispatcher in the zone of the most units.
+    """Measures the flow in every zone, others and the QP in the zone of the most units, and the QP of all zones.
 
     Policies have random weights, with normalisers fitted to the states that are decided on and to a dispatcher's
     actions, so that the projection has as much to do as with a policy that has learned little.
@@ -78,6 +78,7 @@ def measure_decisions(
 
     Returns:
         "per_agent_ms" and "end_to_end_ms" of the slowest zone, "zones" (zone -> both), "compared" (contender -> both),
+        "central" (what decides for all zones -> end_to_end_ms),
         "by_flow_steps" (steps -> inference), each a distribution of p50, p90, p99, p999 and max; "runtime", "device",
         "flow_steps", "how" (how projections of the flow went) and "zone" (that of the comparison).
     """
@@ -108,6 +109,7 @@ def measure_decisions(
                     steps = {k: Contender(policies[f"{flow}{k}"], None) for k in FLOW_STEPS if k != flow_steps}
                     runs |= {(zone, f"flow_{k}"): contender for k, contender in steps.items()}
             runs[widest, "qp"] = Contender(None, _qp(env, widest))
+            runs[CENTRAL, "qp"] = Contender(None, _qp(env, None))
             results = _in_turns(runs, observations, inputs, decisions, on_decisions)
             how = {zone: _how(stations[zone], observations) for zone in zones}
     finally:
@@ -125,6 +127,7 @@ def measure_decisions(
         "zones": own,
         "zone": widest,
         "compared": {name: results[widest, name] for name in (*COMPARED, "qp")},
+        "central": {"qp": results[CENTRAL, "qp"]},
         "by_flow_steps": by_steps,
         "how": how,
     }
@@ -140,11 +143,15 @@ COMPARED = {
 }
 
 
+#: In the place of a zone: what decides for all of them.
+CENTRAL = "central"
+
+
 def measurements(env_config: Mapping[str, Any]) -> int:
     """How many distributions `measure_decisions` takes."""
     env = ZonedGridEnv(env_config)
     env.close()
-    return 2 * (len(env.zones) + len(COMPARED)) + len(FLOW_STEPS) - 1 + 1
+    return 2 * (len(env.zones) + len(COMPARED)) + len(FLOW_STEPS) - 1 + 2
 
 
 def collect_states(env: ZonedGridEnv) -> tuple[list[Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -197,11 +204,12 @@ def _deployed(env: ZonedGridEnv, folder: Path, policy: Callable[..., np.ndarray]
     return Contender(policy, decide), station
 
 
-def _qp(env: ZonedGridEnv, zone: str) -> Decide:
-    """The zone's own QP dispatcher."""
+def _qp(env: ZonedGridEnv, zone: str | None) -> Decide:
+    """The QP dispatcher of a zone, or without one that of the whole grid."""
     here = Surroundings(env.simulator, env.zones, env.action_map, env.config)
-    areas = make_areas(env.simulator, env.zones, env.action_map.balance, env.config["actions"], central=False)
-    policy = AreaPolicy(here, [QPDispatcher(area) for area in areas if area.name == zone], 0.0, 0)
+    central = zone is None
+    areas = make_areas(env.simulator, env.zones, env.action_map.balance, env.config["actions"], central=central)
+    policy = AreaPolicy(here, [QPDispatcher(area) for area in areas if central or area.name == zone], 0.0, 0)
 
     def decide(observation: Any) -> Any:
         here.grid_state = observation
@@ -223,7 +231,7 @@ def _in_turns(
         block = min(BLOCK, decisions - done)
         for (zone, name), contender in runs.items():
             for kind, call, values in zip(
-                KINDS, (contender.policy, contender.decide), (inputs[zone], observations), strict=True
+                KINDS, (contender.policy, contender.decide), (inputs.get(zone), observations), strict=True
             ):
                 if call is not None:
                     parts[zone, name][kind].append(measure(call, WARM_UP, block, values))

@@ -72,6 +72,7 @@ def _table(grid: str, report: dict[str, Any]) -> Table:
     flow = f"flow, {report['flow_steps']} step{'s' * (report['flow_steps'] > 1)}, {report['runtime']}"
     rows = [(f"{flow}, {zone}", kinds) for zone, kinds in report["zones"].items()]
     rows += [(f"{name.replace('_', ' ')}, {report['zone']}", kinds) for name, kinds in report["compared"].items()]
+    rows += [(f"{name}, all zones", kinds) for name, kinds in report["central"].items()]
     table = Table(f"ms a decision on {grid}", box=None, pad_edge=False)
     for what in ("inference p50", "p99", "p99.9", "whole p50", "p99", "p99.9"):
         table.add_column(what, justify="right")

@@ -71,7 +71,8 @@ def test_whole_decisions_are_measured_beside_inference(monkeypatch):
     assert list(report["zones"]) == ["zone_0", "zone_1", "zone_2"]
     assert list(report["compared"]) == ["gaussian", "diffusion_20", "torch_eager", "qp"]
     assert list(report["by_flow_steps"]) == [1, 2, 3, 4, 5]
-    assert list(report["compared"]["qp"]) == ["end_to_end_ms"]
+    for qp in (report["compared"]["qp"], report["central"]["qp"]):
+        assert list(qp) == ["end_to_end_ms"]
     both = [*report["zones"].values(), *(report["compared"][name] for name in ("gaussian", "torch_eager"))]
     for kinds in both:
         assert list(kinds["per_agent_ms"]) == ["p50", "p90", "p99", "p999", "max"]
