@@ -53,7 +53,8 @@ evaluate() {
 
 # What env_config trains on, beside what the examples say: the grid is all that differs.
 trained_on() {
-  # no line of the 14-bus grid is maintained; all learn behind the projection that they are evaluated behind, which acts there at most steps
+  # no line of the 14-bus grid is maintained; all learn behind the projection that they are evaluated behind,
+  # which dispatches much there by itself
   [[ $1 == 14 ]] && echo "env_config: {grid: educ_case14_storage, thermal_limit_scale: $LIMITS_14, opponent: false," \
     "safety: {level: lines}, scenarios: {before_outages: 0.0}}, "
   true

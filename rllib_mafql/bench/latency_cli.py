@@ -31,7 +31,8 @@ def latency(
     """Milliseconds of one zone's decision, one by one on one core: the inference alone, and all of it.
 
     The whole decision goes from Grid2Op's observation to its action: measurements, observation, inference, projection,
-    orders. Beside the flow: a Gaussian policy and one of 20 diffusion steps of the same layers, torch, and the QP.
+    orders. Beside the flow: a Gaussian policy and one of 20 diffusion steps of the same layers, torch, and the QP
+    of the zone and of all zones.
     """
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")
     with reported():
