@@ -3,6 +3,7 @@
 #   results/run.sh [JOBS]      so many runs side by side, each on one core; default 2
 # Run again, it goes on: with a run's next evaluation if the run is still in runs/results, with its training otherwise.
 # ONLY=REGEX restricts it to some lines of the list at the end, such as ONLY='^118 (mafql|bc) '.
+# GPU=1 trains on the GPU, which all jobs share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 PATH="$PWD/.venv/bin:$PATH"
@@ -79,7 +80,7 @@ run() {
   [[ -n $(missing "$grid" "$name" $which) ]] || return 0
   if ! trained "$folder"; then
     rm -rf "$folder"
-    rllib train file $file --only $experiment --config "{$(trained_on "$grid")${data}seed: $3}" \
+    rllib train file $file --only $experiment --config "{$(trained_on "$grid")${data}seed: $3${GPU:+, num_gpus_per_learner: 1}}" \
       --ray-num-cpus 2 --storage-path runs/results --experiment-name "${folder##*/}"
   fi
   evaluate "$grid" "$name" $which "$word"
