@@ -13,6 +13,7 @@ from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import wide_console, write_json
 from rllib_mafql.cli.shared_options import BundledGrid, JsonFile
+from rllib_mafql.evaluation.provenance import provenance
 
 #: What the published work reports for one agent's inference, P99 in ms.
 PUBLISHED_P99_MS = 8.0
@@ -66,7 +67,7 @@ def latency(
             f"slowest zone, {report['end_to_end_ms']['p99']:.3f} for the whole decision",
             markup=False,
         )
-        write_json(json_file, {"grid": grid, "safety": safety, **report})
+        write_json(json_file, {"grid": grid, "safety": safety, **report, **provenance()})
 
 
 def _table(grid: str, report: dict[str, Any]) -> Table:

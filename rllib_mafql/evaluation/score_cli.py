@@ -21,6 +21,7 @@ from rllib_mafql.cli.shared_options import JsonFile
 from rllib_mafql.evaluation.agents import LABELS
 from rllib_mafql.evaluation.cli import read_overrides
 from rllib_mafql.evaluation.policies import SetupError
+from rllib_mafql.evaluation.provenance import provenance
 from rllib_mafql.evaluation.settings import DEFAULT_GRID, shared_config
 from rllib_mafql.pretrained import PRETRAINED, pretrained_export
 
@@ -74,6 +75,7 @@ def score(
             results = _play(makers, env_config, episodes)
         except SetupError as error:
             raise InputError(str(error)) from error
+        results["settings"] |= provenance()
         console = wide_console()
         console.print(_title(results), markup=False, style="bold", soft_wrap=True)
         console.print(_table(results))

@@ -7,7 +7,7 @@ attacks, the same for all agents.
 The result's keys are stable::
 
     format          1; raised when a key changes its meaning
-    settings        grid, env_config, episodes, grid2op (its version), wall_s
+    settings        grid, env_config, episodes, grid2op (its version), wall_s; in files also command, version and commit
     agents          name -> one agent, in the order they were given:
         metrics         metric -> mean over the episodes
         episodes        list, one per episode: episode, seed, scenario (source, series and row), possible_steps, and

@@ -1,6 +1,7 @@
 """Measuring latencies, and the models that are measured."""
 
 import gc
+import json
 import math
 import os
 import time
@@ -9,8 +10,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
-from rllib_mafql.bench import decision, latency
+from rllib_mafql.bench import decision, latency, latency_cli
 from rllib_mafql.bench.latency_models import DIFFUSION_STEPS, ddim, diffusion_model, gaussian_model
 from rllib_mafql.deploy.session import Session
 from rllib_mafql.deploy.weights import field_weights
@@ -81,6 +84,22 @@ def test_whole_decisions_are_measured_beside_inference(monkeypatch):
         assert report[kind]["p99"] == max(kinds[kind]["p99"] for kinds in report["zones"].values())
     assert all(sum(ways.values()) == pytest.approx(1.0) and "refused" not in ways for ways in report["how"].values())
     assert (os.sched_getaffinity(0), torch.get_num_threads()) == (affinity, threads)
+
+
+def test_the_file_says_what_made_it(monkeypatch, tmp_path):
+    both = {kind: latency.distribution(np.arange(3.0)) for kind in decision.KINDS}
+    report = {**both, "runtime": "onnxruntime", "flow_steps": 1, "zone": "zone_0", "zones": {"zone_0": both}}
+    report |= {"compared": {}, "central": {"qp": both}, "by_flow_steps": {1: both["per_agent_ms"]}}
+    monkeypatch.setattr(decision, "measurements", lambda env_config: 1)
+    monkeypatch.setattr(decision, "measure_decisions", lambda *arguments: report)
+    app = typer.Typer()
+    app.command()(latency_cli.latency)
+    result = CliRunner().invoke(app, ["--grid", "educ_case14_storage", "--json", str(tmp_path / "latency.json")])
+    assert result.exit_code == 0, result.output
+    assert "qp, all zones" in result.output and "zone_0: 1: 1.980" in result.output
+    written = json.loads((tmp_path / "latency.json").read_text())
+    assert written["zones"]["zone_0"] == both
+    assert {"command", "version", "commit"} <= written.keys()
 
 
 @pytest.mark.parametrize("layers", [1, 2])

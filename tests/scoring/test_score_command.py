@@ -34,6 +34,7 @@ def test_a_table_and_json(tmp_path: Path) -> None:
     written = json.loads(file.read_text())
     assert written["agents"]["do_nothing"]["metrics"]["score_l2rpn_2022"] == 0.0
     assert written["settings"]["env_config"]["max_steps"] == 4
+    assert {"command", "version", "commit"} <= written["settings"].keys()
 
 
 @pytest.mark.parametrize(
