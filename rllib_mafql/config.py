@@ -88,8 +88,8 @@ class MAFQLConfig(AlgorithmConfig):
         self.gamma = 0.98
         self.n_step = 10                 # longest n-step return
         self.tau = 0.005                 # share by which target networks follow
-        self.reward_bounds = None        # (least, greatest) reward of a step, if known: bounds the targets of Q
-        self.calibrated = False          # conservatism pushes policies' actions no lower than the returns seen (Cal-QL)
+        self.reward_bounds = None        # (least, greatest) reward of a step, if known: bounds Q and its targets
+        self.calibrated = True           # conservatism pushes policies' actions no lower than the returns seen (Cal-QL)
 
         # Data.
         self.replay_capacity = 200_000   # rows; a fragment of T transitions takes T + 1
@@ -284,6 +284,7 @@ class MAFQLConfig(AlgorithmConfig):
                     "hidden": self.critic_hidden,
                     "layers": self.hidden_layers,
                     "ensemble": self.num_critics,
+                    "bounds": self.return_bounds,
                     "agents": sizes,
                 },
             )

@@ -86,7 +86,8 @@ class FlowPolicy(TorchRLModule):
 class JointCritic(TorchRLModule):
     """The centralised critics and their target networks.
 
-    model_config: hidden, layers, ensemble, and `agents`, a list of [agent id, d_i, m_i] in joint order.
+    model_config: hidden, layers, ensemble, `bounds` of values or None, and `agents`, a list of [agent id, d_i, m_i] in
+    joint order.
     """
 
     model_config: Any
@@ -100,6 +101,7 @@ class JointCritic(TorchRLModule):
             hidden=self.model_config["hidden"],
             layers=self.model_config["layers"],
             ensemble=self.model_config["ensemble"],
+            bounds=self.model_config.get("bounds"),
         )
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
 

@@ -108,6 +108,16 @@ class VelocityField(nn.Module):
         return self.action_normalizer.inverse(x).clamp(-1.0, 1.0)
 
 
+def softly_bounded(x: Tensor, low: float, high: float) -> Tensor:
+    """x, bent so that it stays between the bounds: nearly straight but for the twentieth at each.
+
+    Where 0 is not between them, x counts from the nearer one, so that networks begin where gradients are not lost.
+    """
+    sharpness = 40.0 / (high - low)
+    x = x + min(max(0.0, low), high)
+    return low + nn.functional.softplus(x - low, sharpness) - nn.functional.softplus(x - high, sharpness)
+
+
 class CriticEnsemble(nn.Module):
     """E centralised critics Q(o, a) of joint observations and joint actions.
 
@@ -117,9 +127,19 @@ class CriticEnsemble(nn.Module):
         hidden: width of every hidden layer.
         layers: number of hidden layers that see the action.
         ensemble: E, number of independent critics.
+        bounds: the least and the greatest value there can be. Critics then stay between them: conservatism, which
+            nothing holds up where there are no data, would push values down without end. None: any value.
     """
 
-    def __init__(self, obs_size: int, action_size: int, hidden: int = 256, layers: int = 2, ensemble: int = 2):
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        hidden: int = 256,
+        layers: int = 2,
+        ensemble: int = 2,
+        bounds: tuple[float, float] | None = None,
+    ):
         super().__init__()
         self.normalizer = Normalizer(obs_size)
         self.action_normalizer = Normalizer(action_size)
@@ -133,6 +153,7 @@ class CriticEnsemble(nn.Module):
         self.hidden = nn.ModuleList(EnsembleLinear(ensemble, hidden, hidden) for _ in range(layers - 1))
         self.out = EnsembleLinear(ensemble, hidden, 1)
         self.ensemble = ensemble
+        self.bounds = bounds
 
     def encode(self, o: Tensor) -> Tensor:
         """Joint observations (B, d) -> embeddings (E, B, h), to be reused over actions."""
@@ -151,7 +172,8 @@ class CriticEnsemble(nn.Module):
         x = nn.functional.gelu(self.norms[0](x))
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
             x = nn.functional.gelu(norm(layer(x)))
-        return self.out(x).view(self.ensemble, *samples, batch).float()
+        q = self.out(x).view(self.ensemble, *samples, batch).float()
+        return q if self.bounds is None else softly_bounded(q, *self.bounds)
 
     def _by_critic(self, x: Tensor) -> Tensor:
         """(B, E h) -> (E, B, h)."""

@@ -66,7 +66,14 @@ class IndependentCritics(JointCritic):
         """Builds an ensemble for each agent."""
         config, agents = self.model_config, self.model_config["agents"]
         ensembles = [
-            CriticEnsemble(d, m, hidden=config["hidden"], layers=config["layers"], ensemble=config["ensemble"])
+            CriticEnsemble(
+                d,
+                m,
+                hidden=config["hidden"],
+                layers=config["layers"],
+                ensemble=config["ensemble"],
+                bounds=config.get("bounds"),
+            )
             for _, d, m in agents
         ]
         self.q = Side(ensembles, agents)

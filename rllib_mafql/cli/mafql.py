@@ -29,6 +29,11 @@ COMMANDS = {
         "modes",
         "Compare what policies draw with the several good dispatches of a state.",
     ),
+    "values": (
+        "rllib_mafql.evaluation.values_cli",
+        "values",
+        "Hold a critic's values against what came of recorded play.",
+    ),
     "film": (
         "rllib_mafql.report.film_cli",
         "record",

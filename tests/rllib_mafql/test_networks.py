@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rllib_mafql import losses
-from rllib_mafql.networks import CriticEnsemble, Normalizer, VelocityField
+from rllib_mafql.networks import CriticEnsemble, Normalizer, VelocityField, softly_bounded
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,31 @@ def test_critics_of_the_ensemble_are_independent():
     after = critic(critic.encode(o), a).detach()
     assert not torch.allclose(after[0], before[0])
     assert torch.allclose(after[1], before[1])
+
+
+def test_values_are_bent_before_they_reach_their_bounds():
+    x = torch.tensor([-1e6, -3.0, -1.0, 0.0, 5.0, 9.0, 11.0, 1e6], requires_grad=True)
+    y = softly_bounded(x, -2.0, 10.0)
+    assert y.tolist() == pytest.approx([-2.0, -2.0, -1.0, 0.0, 5.0, 9.0, 10.0, 10.0], abs=0.02)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert slope.tolist() == pytest.approx([0.0, 0.03, 0.97, 1.0, 1.0, 0.97, 0.03, 0.0], abs=0.01)
+    beyond = torch.zeros(1, requires_grad=True)
+    y = softly_bounded(beyond, 100.0, 120.0)
+    (slope,) = torch.autograd.grad(y, beyond)
+    assert 100.0 < y < 101.0 and slope == pytest.approx(0.5)
+
+
+@torch.no_grad()
+def test_critics_keep_to_their_bounds():
+    torch.manual_seed(0)
+    bounded, free = CriticEnsemble(4, 3, hidden=16, bounds=(-2.0, 10.0)), CriticEnsemble(4, 3, hidden=16)
+    free.load_state_dict(bounded.state_dict())
+    for critic in (bounded, free):
+        critic.out.weight.mul_(20.0)
+    o, a = torch.randn(50, 4), torch.randn(50, 3)
+    q, wild = bounded(bounded.encode(o), a), free(free.encode(o), a)
+    assert wild.min() < -4.0 and wild.max() > 12.0
+    assert -2.00001 < q.min() < -1.0 and 9.0 < q.max() < 10.00001
 
 
 def two_modes(n):
