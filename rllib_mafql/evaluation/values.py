@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import mannwhitneyu, spearmanr
 
 from rllib_mafql.checkpoint_pickles import read_settings
 from rllib_mafql.evaluation.checkpoint import TEACHER, load_module, read_checkpoint
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     obs: np.ndarray  # (n, sum d_i) float32
     actions: np.ndarray  # (n, m) float32, what was played
     advice: np.ndarray | None  # (n, m) float32, what the advisor would have done; None: there is none
-    returns: np.ndarray  # (n,) discounted sum of the rewards from here on
+    returns: np.ndarray  # (n,) discounted sum of the rewards from here on; what was not recorded as the episode's mean
     lost: np.ndarray  # (n,) bool, the grid is lost within `AHEAD` steps
     policies: np.ndarray  # (n,) str, who played
 
@@ -148,8 +148,9 @@ def against_returns(values: np.ndarray, rows: Rows) -> dict[str, dict[str, float
 
     Returns:
         who played -> "rows"; "return" and "value", means; "bias", value less return; "error", root of its mean square;
-        "spread", the returns' standard deviation; "rank", Spearman's correlation; "warning", the probability that a
-        step within an hour of a lost grid is valued below another one, None where there are not both kinds.
+        "spread", the returns' standard deviation; "rank", Spearman's correlation, None where one of the two is
+        constant; "warning", the probability that a step within an hour of a lost grid is valued below another one, None
+        where there are not both kinds.
     """
     names = [ALL, *sorted(set(rows.policies.tolist()))]
     found = {}
@@ -215,5 +216,4 @@ def _below(low: np.ndarray, high: np.ndarray) -> float | None:
     """Probability that one of `low` is below one of `high`, ties half: the area under the ROC curve."""
     if not len(low) or not len(high):
         return None
-    ranks = rankdata(np.concatenate([high, low]))[: len(high)]
-    return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
+    return float(mannwhitneyu(high, low).statistic / (len(high) * len(low)))

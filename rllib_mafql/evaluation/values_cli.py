@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.errors import InputError, reported
+from rllib_mafql.cli.outcome import shown
 from rllib_mafql.cli.printing import wide_console, write_json
 from rllib_mafql.cli.shared_options import JsonFile
 from rllib_mafql.evaluation.provenance import provenance
@@ -74,7 +74,7 @@ def values(
         console.print(_table("Steps played by", RETURNS, found))
         console.print(_table("Instead of what was played", ACTIONS, others))
         settings = {
-            "checkpoint": _shown(path),
+            "checkpoint": shown(path),
             "data": data,
             "rows": len(sample.returns),
             "gamma": judge.gamma,
@@ -85,11 +85,6 @@ def values(
             write_json(json_file, {"kind": KIND, "settings": settings, "returns": found, "actions": others})
         except OSError as error:
             raise InputError(f"--json: cannot write {json_file}: {error}") from error
-
-
-def _shown(path: Path) -> str:
-    """Below the working folder, relative to it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _table(title: str, columns: dict[str, tuple[str, str]], found: dict[str, dict[str, Any]]) -> Table:

@@ -105,7 +105,6 @@ def test_values_are_bent_before_they_reach_their_bounds():
 
 @torch.no_grad()
 def test_critics_keep_to_their_bounds():
-    torch.manual_seed(0)
     bounded, free = CriticEnsemble(4, 3, hidden=16, bounds=(-2.0, 10.0)), CriticEnsemble(4, 3, hidden=16)
     free.load_state_dict(bounded.state_dict())
     for critic in (bounded, free):
