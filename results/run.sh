@@ -98,8 +98,11 @@ once() {
   ) 9> "$1.lock"
 }
 
-# Records what the learners of a grid learn from: GRID FOLDER
+# Records what the learners of a grid learn from: GRID
 opponent_data() {
+  once "recordings/case${1}_opponent" opponent_parts "$1" "recordings/case${1}_opponent"
+}
+opponent_parts() {
   local part
   rm -rf runs/results/data_"$1"_*
   for part in attacked calm; do
@@ -138,6 +141,7 @@ modes() {
 # of small differences, because a week that is lost early tells nothing of the rest of it.
 ablations() {
   local name only=()
+  opponent_data 118
   for name in no_bc no_flow no_distillation no_conservatism no_q only_bc only_flow only_q joint_conservatism centralized no_projection; do
     only+=(--only $name)
   done
@@ -233,7 +237,7 @@ list=$(
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do
   if grep -qE "^$grid (mafql|bc|mac_flow|gaussian|diffusion|independent_fql) [0-9]" <<< "$list"; then
-    once recordings/case${grid}_opponent opponent_data $grid recordings/case${grid}_opponent
+    opponent_data $grid
   fi
 done
 xargs -P "${1:-2}" -L 1 "$0" job <<< "$list"
