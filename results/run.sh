@@ -125,11 +125,11 @@ mixed_play() {
 
 # Whether policies' samples reach the several good dispatches of a state.
 modes() {
-  local name agents=()
+  local name agents=(teacher=runs/results/modes_flow:centralized)
   recorded recordings/case118_modes --policy qp_zones --noise 1.0 --steps 60000 \
     --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
-  for name in flow flow_bc gaussian diffusion; do
-    agents+=("$name=runs/results/modes_$name")
+  for name in flow flow_5_steps independent_flow flow_bc gaussian diffusion; do
+    agents+=("$name=runs/results/modes_$name:decentralized")
     trained "runs/results/modes_$name" ||
       rllib train file tuned_examples/case118_modes.yaml --only $name --ray-num-cpus 2 \
         --storage-path runs/results --experiment-name "modes_$name"

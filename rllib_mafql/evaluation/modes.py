@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from grid2op_zones.area import Snapshot
 from grid2op_zones.ptdf import LinearFlow
 from rllib_mafql.evaluation.agents import AgentSpec
-from rllib_mafql.evaluation.checkpoint import load_module, read_checkpoint
+from rllib_mafql.evaluation.checkpoint import TEACHER, load_module, read_checkpoint
 from rllib_mafql.evaluation.policies import SetupError, build_policy
 
 DISPATCHER = "qp_zones"
@@ -73,15 +73,15 @@ def find_states(
 
     Args:
         env: a ZonedGridEnv.
-        agents: decentralised ones, of MAFQL or built on it.
+        agents: checkpoints of MAFQL or of what is built on it.
         states: how many.
         draws: dispatches and samples of each agent in every state, K.
         noise: standard deviation of the logarithm of the QP's costs.
         on_state: called after each.
 
     Raises:
-        SetupError: An agent has no policy of its own for each zone that could be sampled, or does not fit the grid; or
-            there are too few such states in ten times as many episodes.
+        SetupError: An agent has no policies that could be sampled, or does not fit the grid; or there are too few such
+            states in ten times as many episodes.
     """
     samplers = {agent.name: _sampler(agent, env) for agent in agents}
     found: list[State] = []
@@ -115,21 +115,23 @@ def averages(states: Sequence[State]) -> dict[str, dict[str, float]]:
 
 
 def _sampler(agent: AgentSpec, env: Any) -> Callable[[Mapping[str, np.ndarray], int], np.ndarray]:
-    """(observations, K) -> joint actions (K, m), drawn from the zones' policies."""
+    """(observations, K) -> joint actions (K, m), drawn from the zones' policies, or from the one for all of them."""
     import torch
     from ray.rllib.core.columns import Columns
 
     known = None if agent.kind != "learned" or agent.checkpoint is None else read_checkpoint(agent.checkpoint)
-    if known is None or not known.is_mafql or agent.execution != "decentralized":
-        raise SetupError(
-            f"{agent.name}: no checkpoint of MAFQL, or of an algorithm built on it, executed decentralised"
-        )
+    if known is None or not known.is_mafql:
+        raise SetupError(f"{agent.name}: no checkpoint of MAFQL, or of an algorithm built on it")
     build_policy(agent, env)  # checks that they fit
-    modules: dict[str, Any] = {z: load_module(known.path, z, agent.flow_steps) for z in env.possible_agents}
+    zones = env.possible_agents
+    seen_by = {TEACHER: zones} if agent.execution == "centralized" else {zone: [zone] for zone in zones}
+    modules: dict[str, Any] = {name: load_module(known.path, name, agent.flow_steps) for name in seen_by}
 
     def sample(observations: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-        rows = {zone: torch.as_tensor(observations[zone]).float().expand(count, -1) for zone in modules}
-        drawn = [modules[zone].forward_exploration({Columns.OBS: rows[zone]})[Columns.ACTIONS] for zone in modules]
+        drawn = []
+        for name, module in modules.items():
+            own = torch.as_tensor(np.concatenate([observations[zone] for zone in seen_by[name]])).float()
+            drawn.append(module.forward_exploration({Columns.OBS: own.expand(count, -1)})[Columns.ACTIONS])
         return torch.cat(drawn, -1).clamp(-1.0, 1.0).numpy()
 
     return sample

@@ -41,7 +41,9 @@ COLUMNS = {
 def modes(
     agents: Annotated[
         list[str],
-        typer.Argument(metavar="AGENT...", help="Checkpoints as for `mafql evaluate`, executed decentralised."),
+        typer.Argument(
+            metavar="AGENT...", help="Checkpoints of MAFQL or of what is built on it, as for `mafql evaluate`."
+        ),
     ],
     states: Annotated[int, typer.Option(min=1, help="States, each of another held-out episode.")] = 24,
     draws: Annotated[int, typer.Option(min=8, help="The QP's dispatches, and each agent's samples, in a state.")] = 64,
@@ -72,7 +74,6 @@ def modes(
         torch.manual_seed(seed)
         try:
             specs, notes = resolve_agents(agents, find_checkpoint=find_checkpoint, overrides=overrides)
-            specs = [spec for spec in specs if spec.execution != "centralized"]
             check_grids(specs, folders=True)
             for note in notes:
                 tell(note)

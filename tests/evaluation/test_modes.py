@@ -64,15 +64,17 @@ def test_the_dispatcher_s_first_action_relieves_the_grid() -> None:
 
 def test_a_policy_s_samples_are_measured_and_drawn(mafql_run: Path, tmp_path: Path) -> None:
     out, figure = tmp_path / "modes.json", tmp_path / "modes.png"
-    words = ["modes", f"{mafql_run}:decentralized", "--states", "2", "--draws", "8", "--config", LOADED]
+    words = ["modes", str(mafql_run), "--states", "2", "--draws", "8", "--config", LOADED]
     result = CliRunner().invoke(app, [*words, "--json", str(out), "--figure", str(figure)], terminal_width=200)
     assert result.exit_code == 0, result.output
     agents = json.loads(out.read_text())["agents"]
-    assert list(agents) == [f"{DISPATCHER}_again", "mafql_decentralized"]
+    assert list(agents) == [f"{DISPATCHER}_again", "mafql_decentralized", "mafql_centralized"]
     for agent in agents.values():
         assert agent["metrics"].keys() == MEASURES.keys() and np.isfinite(list(agent["metrics"].values())).all()
     assert agents["qp_zones_again"]["metrics"]["energy"] < agents["mafql_decentralized"]["metrics"]["energy"]
     assert figure.read_bytes().startswith(b"\x89PNG")
+    zones, teacher = (agents[f"mafql_{how}ized"]["metrics"] for how in ("decentral", "central"))
+    assert zones != teacher
     shown = json.loads(out.read_text())["shown"]
     assert len(shown) == 2 and np.shape(shown[0]["dispatches"]) == np.shape(shown[0]["samples"]["mafql_decentralized"])
     np.testing.assert_allclose(np.mean(shown[0]["dispatches"], 0), 0.0, atol=1e-3)
