@@ -100,8 +100,11 @@ once() {
 
 # Records what the learners of a grid learn from: GRID
 opponent_data() {
-  once "recordings/case${1}_opponent" opponent_parts "$1" "recordings/case${1}_opponent"
+  local folder=recordings/case${1}_opponent
+  once "$folder" opponent_parts "$1" "$folder"
 }
+
+# Both parts of that: GRID FOLDER
 opponent_parts() {
   local part
   rm -rf runs/results/data_"$1"_*

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from grid2op_zones.env import ZonedGridEnv
+from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.mafql import app
-from rllib_mafql.evaluation.modes import DISPATCHER, MEASURES, _Effect, _measures, _until_begun
+from rllib_mafql.evaluation.agents import resolve_agents
+from rllib_mafql.evaluation.modes import DISPATCHER, MEASURES, _Effect, _measures, _sampler, _until_begun
 
 LOADED = "{thermal_limit_scale: 0.6, max_steps: 60, scenarios: {split: test}}"
 
@@ -73,11 +76,26 @@ def test_a_policy_s_samples_are_measured_and_drawn(mafql_run: Path, tmp_path: Pa
         assert agent["metrics"].keys() == MEASURES.keys() and np.isfinite(list(agent["metrics"].values())).all()
     assert agents["qp_zones_again"]["metrics"]["energy"] < agents["mafql_decentralized"]["metrics"]["energy"]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    zones, teacher = (agents[f"mafql_{how}ized"]["metrics"] for how in ("decentral", "central"))
-    assert zones != teacher
     shown = json.loads(out.read_text())["shown"]
     assert len(shown) == 2 and np.shape(shown[0]["dispatches"]) == np.shape(shown[0]["samples"]["mafql_decentralized"])
     np.testing.assert_allclose(np.mean(shown[0]["dispatches"], 0), 0.0, atol=1e-3)
+
+
+def test_a_zone_s_samples_depend_on_what_it_sees_and_the_teacher_s_on_what_all_see(mafql_run: Path) -> None:
+    specs, _ = resolve_agents([str(mafql_run)], find_checkpoint=find_checkpoint)
+    assert [spec.execution for spec in specs] == ["decentralized", "centralized"]
+    env = ZonedGridEnv(specs[0].env_config)
+    observations, _ = env.reset(**env.episode_spec(0))
+    elsewhere = observations | {"zone_2": observations["zone_2"] + 1.0}
+    size = env.action_spaces["zone_0"].shape[0]
+    for spec in specs:
+        drawn = []
+        for seen in (observations, elsewhere):
+            torch.manual_seed(0)
+            drawn.append(_sampler(spec, env)(seen, 8)[:, :size])
+        assert np.array_equal(*drawn) == (spec.execution == "decentralized")
+        assert len(np.unique(drawn[0], axis=0)) == 8
+    env.close()
 
 
 @pytest.mark.parametrize(
