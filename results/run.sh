@@ -128,10 +128,14 @@ mixed_play() {
 
 # Whether policies' samples reach the several good dispatches of a state.
 modes() {
-  local name agents=(teacher=runs/results/modes_flow:centralized)
+  local name agents=()
   recorded recordings/case118_modes --policy qp_zones --noise 1.0 --steps 60000 \
     --config '{thermal_limit_scale: 0.9, max_steps: 24, scenarios: {source: generated, weeks: 96}}'
-  for name in flow flow_5_steps independent_flow flow_bc gaussian diffusion; do
+  for name in flow flow_wide flow_5_steps independent_flow flow_bc gaussian diffusion; do
+    case $name in
+      flow) agents+=("teacher=runs/results/modes_$name:centralized") ;;
+      flow_wide) agents+=("teacher_wide=runs/results/modes_$name:centralized") ;;
+    esac
     agents+=("$name=runs/results/modes_$name:decentralized")
     trained "runs/results/modes_$name" ||
       rllib train file tuned_examples/case118_modes.yaml --only $name --ray-num-cpus 2 \

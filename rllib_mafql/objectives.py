@@ -128,7 +128,9 @@ class Objectives:
         if "flow_matching_coeff" in active:
             x = self.teacher.action_normalizer(cloned)
             v = self.teacher(teacher_embedding, losses.interpolate(x, noise.flow_z, noise.flow_t), noise.flow_t)
-            result["flow_matching_loss"] = losses.flow_matching_loss(v, x, noise.flow_z, weight)
+            # Errors in the unit of cloning and distillation: components that hardly move count for little.
+            unit = self.teacher.action_normalizer.scale / self._action_scale
+            result["flow_matching_loss"] = losses.flow_matching_loss(v * unit, x * unit, noise.flow_z * unit, weight)
         if embedding is not None and "q_coeff" in active:
             result["q_loss"] = losses.q_loss(self._judge(embedding.detach(), mu).mean(0))
         if "bc_coeff" in active:

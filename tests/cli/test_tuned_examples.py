@@ -13,7 +13,7 @@ EXAMPLES = sorted(FOLDER.glob("*.yaml"))
 SEVERAL = {
     "case118_baselines": ["mac_flow", "bc", "gaussian", "diffusion", "independent_fql", "ppo", "mappo", "sac"],
     "case118_opponent_data": ["attacked", "calm"],
-    "case118_modes": ["flow", "flow_5_steps", "independent_flow", "flow_bc", "gaussian", "diffusion"],
+    "case118_modes": ["flow", "flow_5_steps", "flow_wide", "independent_flow", "flow_bc", "gaussian", "diffusion"],
 }
 
 

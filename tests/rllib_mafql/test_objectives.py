@@ -90,18 +90,19 @@ def one_by_one(it, b, noise):
         with torch.no_grad():
             weight = weight * losses.advantage_weights(b["returns"], q(acted).mean(0), config.advantage_temperature)
     weight = weight / weight.mean()
+    scale = it.teacher.action_normalizer.scale.square().mean().sqrt()
+    unit = it.teacher.action_normalizer.scale / scale
     standard = it.teacher.action_normalizer(a)
     x = losses.interpolate(standard, noise.flow_z, noise.flow_t)
     v = it.teacher(it.teacher.encode(o), x, noise.flow_t)
     result = {
         "td_loss": losses.td_loss(q(a), y),
         "conservative_loss": losses.conservative_loss(q_sampled, q(a)),
-        "flow_matching_loss": losses.flow_matching_loss(v, standard, noise.flow_z, weight),
+        "flow_matching_loss": losses.flow_matching_loss(v * unit, standard * unit, noise.flow_z * unit, weight),
     }
     it.q.requires_grad_(False)
     result["q_loss"] = losses.q_loss(q(mu(o, noise.z)).mean(0))
     it.q.requires_grad_(True)
-    scale = it.teacher.action_normalizer.scale.square().mean().sqrt()
     for i, act in enumerate(ACTION_SLICES):
         own = mu(o, noise.z)[:, act] / scale
         result[f"bc_loss/{i}"] = losses.behavior_cloning_loss(own, a[:, act] / scale, weight)
