@@ -29,6 +29,8 @@ class Unit(NamedTuple):
     high: float
     step: float  # MW that count as a distance of 1
     range: float  # MW
+    needs: float = 0.0  # MW, lowest change where headroom is one step at most: what must not wait
+    leaves: float = 0.0  # highest
 
 
 def unit_of(grid: Grid, name: str, m: Measurement) -> Unit:
@@ -60,14 +62,30 @@ def unit_of(grid: Grid, name: str, m: Measurement) -> Unit:
         return Unit(kind, sub, -curtailed, -min(present, step), min(curtailed, step), CURTAILED * step, pmax)
     up, down = SHARE * float(cls.gen_max_ramp_up[at]), SHARE * float(cls.gen_max_ramp_down[at])
     dispatch = float(m.actual_dispatch[k])
-    ceiling = pmax - min(2.5 * float(cls.gen_max_ramp_up[at]), (pmax - pmin) / 4)
-    floor = pmin + min(2.5 * float(cls.gen_max_ramp_down[at]), (pmax - pmin) / 4)
-    # above the ceiling dispatch that raised the unit goes, but it need not go lower; below the floor alike
-    high = min(ceiling - output, up) if output <= ceiling else max(ceiling - output, -max(dispatch, 0.0), -down)
-    low = max(floor - output, -down) if output >= floor else min(floor - output, max(-dispatch, 0.0), up)
+    boxes = []
+    for steps in (2.5, 1.0):
+        ceiling = pmax - min(steps * float(cls.gen_max_ramp_up[at]), (pmax - pmin) / 4)
+        floor = pmin + min(steps * float(cls.gen_max_ramp_down[at]), (pmax - pmin) / 4)
+        # above the ceiling dispatch that raised the unit goes, but it need not go lower; below the floor alike
+        high = min(ceiling - output, up) if output <= ceiling else max(ceiling - output, -max(dispatch, 0.0), -down)
+        low = max(floor - output, -down) if output >= floor else min(floor - output, max(-dispatch, 0.0), up)
+        boxes += [low, high]
     if m.gen_bus[k] < 1:
-        low = high = 0.0
-    return Unit(kind, sub, dispatch, low, high, (up + down) / 2, pmax - pmin)
+        boxes = [0.0] * 4
+    low, high, needs, leaves = boxes
+    return Unit(kind, sub, dispatch, low, high, (up + down) / 2, pmax - pmin, needs, leaves)
+
+
+def sums_of(units: list[Unit], balanced: bool) -> tuple[float, float]:
+    """What the changes of a zone's units sum to, MW: at least and at most."""
+    redispatched = [unit for unit in units if unit.kind == "redispatch"]
+    low, high = sum(unit.low for unit in units), sum(unit.high for unit in units)
+    if balanced and redispatched:
+        return (min(max(-sum(unit.present for unit in units), low), high),) * 2
+    # where those that are redispatched must rise together, the others go down as far as they can, and vice versa
+    least = min(0.0, high) if sum(unit.leaves for unit in redispatched) < 0.0 else -np.inf
+    most = max(0.0, low) if sum(unit.needs for unit in redispatched) > 0.0 else np.inf
+    return least, most
 
 
 class Problem(NamedTuple):
@@ -76,7 +94,8 @@ class Problem(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     step: np.ndarray
-    total: float | None  # what the changes sum to; None where the zone does not balance itself
+    least: float  # what the changes sum to: at least and at most, the same where the zone balances itself
+    most: float
     effects: np.ndarray  # (lines, n) of the closed lines
     flow: np.ndarray
     limit: np.ndarray
@@ -87,12 +106,8 @@ def problem_of(grid: Grid, zone: int, certificate: Certificate, m: Measurement) 
     """The problem that a certificate of this state answers; of the lines it takes the margins only."""
     env = grid.env
     units = [unit_of(grid, name, m) for name in certificate.names]
-    low, high, step, present = (
-        np.array([getattr(unit, name) for unit in units]) for name in ("low", "high", "step", "present")
-    )
-    total = None
-    if env.action_map.balance == "zone" and any(unit.kind == "redispatch" for unit in units):
-        total = float(np.clip(-present.sum(), low.sum(), high.sum()))
+    low, high, step = (np.array([getattr(unit, name) for unit in units]) for name in ("low", "high", "step"))
+    least, most = sums_of(units, env.action_map.balance == "zone")
     lines = env.zones[zone].lines
     closed = m.line_status[: len(lines)]
     network = Network(grid, lines[~closed])
@@ -103,7 +118,8 @@ def problem_of(grid: Grid, zone: int, certificate: Certificate, m: Measurement) 
     capacity = np.sqrt(3.0) * m.v_or[: len(lines)].astype(float) * m.thermal_limit[: len(lines)] / 1000.0
     room = np.maximum(capacity**2 - m.q_or[: len(lines)].astype(float) ** 2, (0.05 * capacity) ** 2)
     flow = m.p_or[: len(lines)].astype(float)
-    return Problem(low, high, step, total, effects, flow[closed], np.sqrt(room)[closed], certificate.margin_mw[closed])
+    limit, margin = np.sqrt(room)[closed], certificate.margin_mw[closed]
+    return Problem(low, high, step, least, most, effects, flow[closed], limit, margin)
 
 
 class Network:
@@ -223,5 +239,6 @@ __all__ = [
     "balanced_vertex",
     "behaviours",
     "problem_of",
+    "sums_of",
     "unit_of",
 ]

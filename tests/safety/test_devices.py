@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from grid2op_zones.measurement import Measurement
 from grid2op_zones.safety.projection import NOT_FINITE, Certificate
 from grid2op_zones.safety.projection import TOLERANCE as LEFT_FREE
-from tests.safety.reference import Unit, unit_of
+from tests.safety.reference import Unit, sums_of, unit_of
 from tests.safety.states import Grid, Mix, random_actions, random_state
 
 #: Share of a unit's range by which it may miss its limits.
@@ -44,6 +44,8 @@ def check_limits(units: list[Unit], c: Certificate) -> None:
 
 
 def check_balance(balanced: bool, units: list[Unit], c: Certificate) -> None:
+    np.testing.assert_allclose(c.room.sums, sums_of(units, balanced), atol=1e-6 * sum(unit.range for unit in units))
+    assert c.room.sums[0] - 1e-6 <= c.change.sum() <= c.room.sums[1] + 1e-6
     if not balanced:
         assert c.room.gap == 0.0
         assert np.isnan(c.room.total)
@@ -177,8 +179,7 @@ def test_a_feasible_action_is_executed_bit_for_bit(grid: Grid, seed: int) -> Non
             m.q_or[:] = 0.0
             room = units.room(m)
             inside = room.low + (room.high - room.low) * rng.uniform(0.2, 0.8, units.size)
-            if units.data.balanced:
-                inside = units.nearest(inside, room)
+            inside = units.nearest(inside, room)
             action = units.settle(inside, inside, None, room).action
             proposed = units.propose(action, room)
             if not np.allclose(proposed, inside, atol=1e-5):
@@ -189,8 +190,9 @@ def test_a_feasible_action_is_executed_bit_for_bit(grid: Grid, seed: int) -> Non
             seen["inside"] += 1
             np.testing.assert_array_equal(c.action, action)
             assert c.distance < 1e-6
-            if not units.data.balanced and (np.clip(proposed, room.low, room.high) == proposed).all():
-                assert c.distance == 0.0  # neither a balance nor a bound that float32 could miss
+            within = (np.clip(proposed, room.low, room.high) == proposed).all()
+            if within and not np.isfinite(room.sums).any():
+                assert c.distance == 0.0  # neither a sum nor a bound that float32 could miss
                 seen["exact"] += 1
 
 

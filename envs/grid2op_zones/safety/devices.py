@@ -14,7 +14,7 @@ import numpy as np
 
 from grid2op_zones import _kernels
 from grid2op_zones.action import NOT_CURTAILED, RETURN_SHARE, TARGET_TOLERANCE_MW, Plan
-from grid2op_zones.limits import RAMP_SHARE, StorageLimits, clip, operating_range, project
+from grid2op_zones.limits import RAMP_SHARE, StorageLimits, clip, operating_range, project, ramp_box
 from grid2op_zones.measurement import Measurement
 
 #: Share of a unit's step that counts as nothing; float32 loses 1e-7.
@@ -50,9 +50,21 @@ class Room(NamedTuple):
     high: np.ndarray  #: (n,)
     total: float  #: what the changes of a balanced zone sum to, MW, as near as low and high let them; else NaN
     gap: float  #: MW that the balance lacks even so
+    #: MW, least and most that the changes may sum to: `total` both. Of a zone that does not balance itself infinite,
+    #: but where units that a step of schedule may take to their limits give back more dispatch than its other
+    #: generators can make up for: then 0 at most, or at least, or as near to it as low and high let them
+    sums: tuple[float, float]
     #: MW: (n_r,) dispatch; (n_c,) that renewables could inject, (n_c,) that they inject and (n_c,) that are curtailed;
     #: (n_s,) that storages charge
     now: np.ndarray
+
+    def bound(self, change: np.ndarray, tolerance: float = 0.0) -> float | None:
+        """What the nearest changes within `sums` sum to, MW, where changes (n,) do not yet; of a balance always."""
+        least, most = self.sums
+        total = float(change.sum())
+        if least < most and least - tolerance <= total <= most + tolerance:
+            return None
+        return min(max(total, least), most)
 
 
 class Settled(NamedTuple):
@@ -89,6 +101,9 @@ class ZoneUnits:
         self._red, self._cur, self._sto = slice(n_r), slice(n_r, n_r + n_c), slice(n_r + n_c, self.size)
         self._curtailed, self._power = slice(n_r + 2 * n_c, n_r + 3 * n_c), slice(n_r + 3 * n_c, None)
         self._floor, self._ceiling = operating_range(data.pmin, data.pmax, data.ramp_up, data.ramp_down)
+        # beyond these the next step's schedule may take a unit to its limits, where its dispatch has to be gone
+        self._last_floor = np.minimum(self._floor, data.pmin + data.ramp_down)
+        self._last_ceiling = np.maximum(self._ceiling, data.pmax - data.ramp_up)
         self._up, self._down = RAMP_SHARE * data.ramp_up, RAMP_SHARE * data.ramp_down
         self._max_target = RAMP_SHARE * (data.pmax - data.pmin)
         step_mw = data.curtail_step * data.curtail_pmax
@@ -124,10 +139,24 @@ class ZoneUnits:
             m.storage_bus,
             *self._room,
         )
-        if not self.data.balanced:
-            return Room(low, high, float("nan"), 0.0, now)
-        total = min(max(wanted, lowest), highest)
-        return Room(low, high, total, wanted - total, now)
+        if self.data.balanced:
+            total = min(max(wanted, lowest), highest)
+            return Room(low, high, total, wanted - total, (total, total), now)
+        return Room(low, high, math.nan, 0.0, self._sums(low, high, now, m), now)
+
+    def _sums(self, low: np.ndarray, high: np.ndarray, now: np.ndarray, m: Measurement) -> tuple[float, float]:
+        """`Room.sums` of a zone that does not balance itself."""
+        red, least, most = self._red, -math.inf, math.inf
+        if low[red].sum() <= 0.0 <= high[red].sum():
+            return least, most
+        output = (m.gen_p - m.gen_p_delta)[self.data.redispatchable].astype(float)
+        needs, leaves = ramp_box(output, now[red], self._last_ceiling, self._last_floor, self._up, self._down)
+        connected = m.gen_bus[self.data.redispatchable] >= 1
+        if needs[connected].sum() > 0.0:
+            most = max(0.0, float(low.sum()))
+        if leaves[connected].sum() < 0.0:
+            least = min(0.0, float(high.sum()))
+        return least, most
 
     def propose(self, action: np.ndarray, room: Room) -> np.ndarray:
         """Changes of injections, MW, (n,), that an action (m,) in [-1, 1] asks for, before any limit."""
@@ -151,9 +180,9 @@ class ZoneUnits:
 
     def nearest(self, change: np.ndarray, room: Room) -> np.ndarray:
         """The nearest changes to `change` within the room, (n,), by the sum of squares over `scale`; exact."""
-        if self.data.balanced:
-            return project(change, room.low, room.high, self._weight, room.total)
-        return clip(change, room.low, room.high)
+        within = clip(change, room.low, room.high)
+        total = room.bound(within)
+        return within if total is None else project(change, room.low, room.high, self._weight, total)
 
     def settle(self, change: np.ndarray, proposed: np.ndarray, asked: np.ndarray | None, room: Room) -> Settled:
         """Changes (n,) within the room as set-points and as an action.

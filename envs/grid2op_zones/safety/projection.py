@@ -7,6 +7,7 @@ limits, by a quadratic program; and where there is none, the one with the least 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ PRICE = 1e6
 
 #: Share of a limit that the program stays below it, more than the solver's tolerance.
 TOLERANCE = 1e-5
+
+#: MW by which a program without balance may miss what the changes may sum to, before that is made a condition.
+SUM_TOLERANCE_MW = 1e-6
 
 #: Why another change than the policy's is what the result is nearest to.
 NOT_FINITE = "the policy gave no finite action"
@@ -87,7 +91,7 @@ class Certificate:
 
     @property
     def active(self) -> list[str]:
-        """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, and "balance".
+        """The constraints that hold with equality: "low" and "high" of units, "limit" of lines, "balance" or "sum".
 
         A line above its limit counts, too.
         """
@@ -96,7 +100,12 @@ class Certificate:
         found += [f"high {self.names[k]}" for k in np.flatnonzero(self.room.high - self.change <= near)]
         full = self.worst_mw >= (1.0 - 3.0 * TOLERANCE) * self.limit_mw
         found += [f"limit {self.lines[k]}" for k in np.flatnonzero(full)]
-        return [*found, "balance"] if np.isfinite(self.room.total) else found
+        least, most = self.room.sums
+        if least == most:
+            found.append("balance")
+        elif not least + SUM_TOLERANCE_MW < self.change.sum() < most - SUM_TOLERANCE_MW:
+            found.append("sum")
+        return found
 
 
 class _Result(NamedTuple):
@@ -122,13 +131,11 @@ class SafetyProjection:
         self.failures = 0
         self._line_names = line_names
         self.reset()
-        self._equal = np.ones((int(units.data.balanced), units.size))
         self._hessian = 1.0 / units.scale**2
 
     def reset(self) -> None:
         """Forgets the last programs, from which the next ones are started: then equal episodes have equal results."""
-        self._start: np.ndarray | None = None
-        self._start_soft: np.ndarray | None = None
+        self._starts: dict[tuple[str, int], np.ndarray] = {}
 
     def project(self, action: np.ndarray | None, m: Measurement, fallback: str | None = None) -> Certificate:
         """Projects an action (m,) in [-1, 1].
@@ -210,20 +217,38 @@ class SafetyProjection:
         allowed: what the units allow, for where the solver fails.
         """
         try:
-            try:
-                program = self.program(proposed, room, model, flow, limit, price=None)
-                optimum, how = _solve(program, self._start), "program"
-                self._start = optimum.multipliers
-            except SolverError:  # there is none, or the solver has gone in circles over that
-                program = self.program(proposed, room, model, flow, limit, price=PRICE)
-                optimum, how = _solve(program, self._start_soft), "least violation"
-                self._start_soft = optimum.multipliers
+            total = None if math.isnan(room.total) else room.total
+            optimum, how = self._optimum(proposed, room, model, flow, limit, total)
+            if total is None and (total := room.bound(optimum.x, SUM_TOLERANCE_MW)) is not None:
+                optimum, how = self._optimum(proposed, room, model, flow, limit, total)
         except SolverError:
             self.failures += 1
             self.reset()
             return _Result(allowed, "closed form")
         # the solver keeps the balance to its tolerance only, this exactly
         return _Result(self.units.nearest(optimum.x, room), how)
+
+    def _optimum(
+        self,
+        proposed: np.ndarray,
+        room: Room,
+        model: LineModel,
+        flow: np.ndarray,
+        limit: np.ndarray,
+        total: float | None,
+    ) -> tuple[Optimum, str]:
+        """The optimum within the lines' limits, or that of the least violation, and which it is."""
+        given = proposed, room, model, flow, limit, total
+        try:
+            return self._solved("program", self.program(*given, price=None))
+        except SolverError:  # there is none, or the solver has gone in circles over that
+            return self._solved("least violation", self.program(*given, price=PRICE))
+
+    def _solved(self, how: str, program: QuadraticProgram) -> tuple[Optimum, str]:
+        kind = how, len(program.total)  # others have multipliers of other conditions
+        optimum = _solve(program, self._starts.get(kind))
+        self._starts[kind] = optimum.multipliers
+        return optimum, how
 
     def program(
         self,
@@ -232,9 +257,10 @@ class SafetyProjection:
         model: LineModel,
         flow: np.ndarray,
         limit: np.ndarray,
+        total: float | None,
         price: float | None,
     ) -> QuadraticProgram:
-        """The program of this step: changes nearest to `proposed`, lines' limits as shares of them.
+        """The program of this step: changes nearest to `proposed` that sum to `total`, lines' limits as shares of them.
 
         Raises:
             InfeasibleError: There is no price, and others alone may fill a line.
@@ -250,8 +276,8 @@ class SafetyProjection:
             linear=-self._hessian * proposed,
             lower=room.low,
             upper=room.high,
-            equal=self._equal,
-            total=np.full(len(self._equal), room.total),
+            equal=np.ones((int(total is not None), self.units.size)),
+            total=np.full(int(total is not None), total, dtype=float),
             rows=model.effects * inverse[:, None],
             row_lower=-free - flow * inverse,
             row_upper=free - flow * inverse,
