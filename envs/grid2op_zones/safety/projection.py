@@ -8,7 +8,9 @@ limits, by a quadratic program; and where there is none, the one with the least 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -216,11 +218,12 @@ class SafetyProjection:
 
         allowed: what the units allow, for where the solver fails.
         """
+        program = partial(self.program, proposed, room, model, flow, limit)
         try:
             total = None if math.isnan(room.total) else room.total
-            optimum, how = self._optimum(proposed, room, model, flow, limit, total)
+            optimum, how = self._optimum(partial(program, total))
             if total is None and (total := room.bound(optimum.x, SUM_TOLERANCE_MW)) is not None:
-                optimum, how = self._optimum(proposed, room, model, flow, limit, total)
+                optimum, how = self._optimum(partial(program, total))
         except SolverError:
             self.failures += 1
             self.reset()
@@ -228,21 +231,12 @@ class SafetyProjection:
         # the solver keeps the balance to its tolerance only, this exactly
         return _Result(self.units.nearest(optimum.x, room), how)
 
-    def _optimum(
-        self,
-        proposed: np.ndarray,
-        room: Room,
-        model: LineModel,
-        flow: np.ndarray,
-        limit: np.ndarray,
-        total: float | None,
-    ) -> tuple[Optimum, str]:
-        """The optimum within the lines' limits, or that of the least violation, and which it is."""
-        given = proposed, room, model, flow, limit, total
+    def _optimum(self, program: Callable[[float | None], QuadraticProgram]) -> tuple[Optimum, str]:
+        """The optimum within the lines' limits, or of the least violation, and which it is; `program` is of a price."""
         try:
-            return self._solved("program", self.program(*given, price=None))
+            return self._solved("program", program(None))
         except SolverError:  # there is none, or the solver has gone in circles over that
-            return self._solved("least violation", self.program(*given, price=PRICE))
+            return self._solved("least violation", program(PRICE))
 
     def _solved(self, how: str, program: QuadraticProgram) -> tuple[Optimum, str]:
         kind = how, len(program.total)  # others have multipliers of other conditions
