@@ -54,7 +54,7 @@ def test_the_command_compares_all_ways_to_play(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "r").read_text())
     assert [report[name] for name in ("grid", "solver", "steps", "repeats")] == ["educ_case14_storage", "direct", 30, 1]
     rates = {way: report[f"{way}_steps_per_s"] for way in WAYS}
-    assert all(rate > 0 for rate in rates.values()) and max(rates, key=rates.get) == "powerflow_limit"
+    assert all(rate > 0 for rate in rates.values())
     assert report["runner_over_plain"] == pytest.approx(rates["runner"] / rates["plain_grid2op"])
     assert report["runner_slsqp_over_plain"] == pytest.approx(rates["runner_slsqp"] / rates["plain_grid2op"])
     assert set(report["reset_ms"]) == set(WAYS)

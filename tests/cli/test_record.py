@@ -186,12 +186,12 @@ def test_a_killed_worker_is_replaced(small_ray: None, tmp_path: Path) -> None:
 
     thread = threading.Thread(target=kill)
     thread.start()
-    result = record(tmp_path, "--steps", 25_000, "--policy", "random", "--file-rows", 250)
+    result = record(tmp_path, "--steps", 10_000, "--policy", "random", "--file-rows", 250)
     thread.join()
     assert killed
     assert result.exit_code == 0, result.output
     assert "a worker died and is replaced" in result.output
-    assert check(tmp_path) == 25_000
+    assert check(tmp_path) == 10_000
 
 
 def test_ctrl_c_writes_what_was_played_and_a_second_command_is_refused(tmp_path: Path) -> None:

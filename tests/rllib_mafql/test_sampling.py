@@ -121,10 +121,8 @@ def test_a_runner_that_dies_is_replaced_and_gets_the_newest_weights(sample_async
 @pytest.mark.parametrize(
     ("sample_async", "evaluation"),
     [
-        (False, {"evaluation_duration": 5}),
         (False, {"evaluation_duration": 200, "evaluation_duration_unit": "timesteps"}),
         (False, {"evaluation_duration": "auto", "evaluation_parallel_to_training": True}),
-        (True, {"evaluation_duration": "auto", "evaluation_parallel_to_training": True}),
         (True, {"evaluation_duration": 5, "evaluation_parallel_to_training": True}),
     ],
 )
