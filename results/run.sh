@@ -200,6 +200,15 @@ film() {
     --config "$(config 118_x1.0)" --json results/film.json
 }
 
+# Which of the comparison's weeks have overloads that no dispatch prevents.
+infeasible() {
+  local limits
+  for limits in 1.0 0.9; do
+    [[ -e results/infeasible_x$limits.json ]] || mafql scenarios infeasible --episodes $EPISODES \
+      --config "$(config 118_x$limits)" --json "results/infeasible_x$limits.json"
+  done
+}
+
 # What Grid2Op's own scorers say.
 scores() {
   mafql export runs/results/118_mafql_0 --out runs/results/118_mafql_0_export
@@ -239,7 +248,7 @@ list=$(
     done
   done
   for grid in 118 14; do printf "$grid mafql %s\n" 3 4; done
-  printf "118 %s other\n" modes ablations ablations_steps ablations_unlabelled observability film scores latency
+  printf "118 %s other\n" modes ablations ablations_steps ablations_unlabelled observability film infeasible scores latency
 )
 list=$(grep -E "${ONLY:-.}" <<< "$list")
 for grid in 118 14; do

@@ -1,10 +1,11 @@
-"""The commands `mafql scenarios generate` and `mafql scenarios describe`."""
+"""The commands `mafql scenarios generate`, `mafql scenarios describe` and `mafql scenarios infeasible`."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,9 @@ from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
 from rllib_mafql.cli.shared_options import Grid, JsonFile
+
+#: What the JSON of `mafql scenarios infeasible` says that it is.
+KIND = "infeasible"
 
 app = typer.Typer(
     help="Weeks of load, wind, sun and dispatch, generated from what ships with Grid2Op.",
@@ -125,6 +129,106 @@ def describe(
         except (ValueError, OSError) as error:
             raise InputError(str(error)) from error
         _print_report(report)
+
+
+@app.command()
+def infeasible(
+    grid: Grid = "l2rpn_idf_2023",
+    config: Annotated[
+        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many of the split's episodes.")] = 20,
+    every: Annotated[
+        int, typer.Option(min=1, help="Look at every so many rows, and at those where outages begin.")
+    ] = 12,
+    json_file: JsonFile = None,
+) -> None:
+    """Find the overloads of generated weeks that no dispatch prevents, whoever plays.
+
+    For every row that is looked at: the least loading that the units could bring the lines to if each stood anywhere
+    within its limits, by AC power flows, with the lines out that are planned to be. Attacks are not counted.
+
+    The JSON has kind, settings (env_config, episodes, every, command, version, commit), infeasible (how many episodes
+    have an infeasible row) and episodes: scenario, unsolved (rows without a power flow, left out), rows, overloaded
+    (rows loaded above the limit with nothing done), infeasible (above it whatever is done), and worst, the row whose
+    least loading is highest: row, time, out (lines), line (loaded highest), idle (loading with nothing done), least and
+    moved_mw.
+    """
+    with reported():
+        from grid2op_zones import ZonedGridEnv
+        from grid2op_zones.infeasible import LeastLoading, episode_rows
+        from rllib_mafql.cli.record import env_config
+        from rllib_mafql.evaluation.provenance import provenance
+
+        settings = env_config(grid, config)
+        if settings["scenarios"]["source"] != "generated":
+            source = settings["scenarios"]["source"]
+            raise InputError(
+                f"scenarios.source is {source!r}: rows are looked at of generated weeks; set it to 'generated'"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env = ZonedGridEnv(settings)
+            least: LeastLoading | None = None
+            found = []
+            with counting_bar() as progress:
+                task = progress.add_task("episodes", total=episodes, rate="")
+                for k in range(episodes):
+                    spec = env.episode_spec(k)
+                    env.reset(**spec)
+                    least = least or LeastLoading(env)
+                    week, rows = episode_rows(env, spec["options"]["start"], every)
+                    seen = list(least.rows(week, rows))
+                    found.append(
+                        {"scenario": int(spec["options"]["scenario"]), "unsolved": len(rows) - len(seen)}
+                        | _told(env, week, seen)
+                    )
+                    progress.advance(task)
+            env.close()
+        report = {
+            "kind": KIND,
+            "settings": {"env_config": settings, "episodes": episodes, "every": every, **provenance()},
+            "infeasible": sum(episode["infeasible"] > 0 for episode in found),
+            "episodes": found,
+        }
+        write_json(json_file, report)
+        _print_infeasible(report)
+
+
+def _told(env: Any, week: Any, rows: Sequence[Any]) -> dict[str, Any]:
+    """What the rows of an episode come to."""
+    names = type(env.simulator).name_line
+    worst = max(rows, key=lambda row: row.least)
+    return {
+        "rows": len(rows),
+        "overloaded": sum(row.idle > 1.0 for row in rows),
+        "infeasible": sum(not row.feasible for row in rows),
+        "worst": {
+            "row": worst.row,
+            "time": f"{week.start + worst.row * timedelta(minutes=5):%a %H:%M}",
+            "out": [str(names[line]) for line in worst.out],
+            "line": str(names[worst.line]),
+            "idle": worst.idle,
+            "least": worst.least,
+            "moved_mw": worst.moved,
+        },
+    }
+
+
+def _print_infeasible(report: Mapping[str, Any]) -> None:
+    columns = ("episode", "rows", "overloaded", "infeasible", "worst at", "lines out", "line", "nothing done", "least")
+    table = Table(*columns)
+    for k, episode in enumerate(report["episodes"]):
+        worst = episode["worst"]
+        counts = (str(k), *(str(episode[name]) for name in ("rows", "overloaded", "infeasible")))
+        loadings = (f"{worst['idle']:.3f}", f"{worst['least']:.3f}")
+        table.add_row(*counts, worst["time"], " ".join(worst["out"]), worst["line"], *loadings)
+    console = wide_console()
+    console.print(table)
+    total = len(report["episodes"])
+    console.print(
+        f"{report['infeasible']} of {total} episodes have an overload that no dispatch prevents", markup=False
+    )
 
 
 def _filled(files: Any, weeks: int) -> list[float]:

@@ -21,7 +21,7 @@ from rllib_mafql.evaluation.modes_cli import title as modes_title
 from rllib_mafql.evaluation.modes_plot import modes_figure
 from rllib_mafql.evaluation.results import title
 from rllib_mafql.report.curves_plot import curves_figure
-from rllib_mafql.report.results_folder import Results, Summary
+from rllib_mafql.report.results_folder import Results, Summary, setting_name
 from rllib_mafql.report.tables import COLUMNS, page_rows, summarize
 
 TEMPLATES = "templates"
@@ -76,6 +76,7 @@ def write_page(results: Results, folder: Path) -> list[Path]:
             }
             for name, one in results.modes.items()
         ],
+        infeasible=[{"name": setting_name(one), **one} for one in results.infeasible.values()],
         latencies=list(results.latencies.values()),
         scores=list(results.scores.values()),
         films=[{"name": name, "json": _embedded(one)} for name, one in results.films.items()],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_mafql.cli.errors import InputError
+from rllib_mafql.cli.scenarios import KIND as INFEASIBLE
 from rllib_mafql.evaluation.ablations import ABLATIONS, BASE
 from rllib_mafql.evaluation.merging import merge
 from rllib_mafql.evaluation.modes_cli import KIND as MODES
@@ -35,6 +36,7 @@ class Results:
         scores: of `mafql score`.
         films: of `mafql film`.
         modes: of `mafql modes`.
+        infeasible: of `mafql scenarios infeasible`.
     """
 
     evaluations: dict[str, Summary] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Results:
     scores: dict[str, Summary] = field(default_factory=dict)
     films: dict[str, Summary] = field(default_factory=dict)
     modes: dict[str, Summary] = field(default_factory=dict)
+    infeasible: dict[str, Summary] = field(default_factory=dict)
 
     @property
     def main(self) -> dict[str, Summary]:
@@ -111,6 +114,8 @@ def _place(file: Path, content: Any) -> str:
         return "films"
     if content.get("kind") == MODES:
         return "modes"
+    if content.get("kind") == INFEASIBLE:
+        return "infeasible"
     if "per_agent_ms" in content:
         return "latencies"
     if "settings" in content and "agents" in content:

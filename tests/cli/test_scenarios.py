@@ -56,6 +56,27 @@ def test_describe_writes_the_report_and_the_picture(weeks: Path, tmp_path: Path)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_no_dispatch_prevents(weeks: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "infeasible.json"
+    scenarios = f"scenarios: {{source: generated, path: {weeks}, split: test, weeks: 2}}"
+    words = ["scenarios", "infeasible", "--grid", "l2rpn_case14_sandbox", "--episodes", "2", "--every", "200"]
+    found = {}
+    for limits in (1.0, 0.4):
+        config = f"{{balance: grid, thermal_limit_scale: {limits}, max_steps: 2015, {scenarios}}}"
+        result = CliRunner().invoke(app, [*words, "--config", config, "--json", str(file)])
+        assert result.exit_code == 0, result.output
+        found[limits] = json.loads(file.read_text())
+        assert found[limits]["settings"]["env_config"]["thermal_limit_scale"] == limits
+        assert (
+            f"{found[limits]['infeasible']} of 2 episodes have an overload that no dispatch prevents" in result.stdout
+        )
+    assert (found[1.0]["infeasible"], found[0.4]["infeasible"]) == (0, 2)
+    for loose, tight in zip(found[1.0]["episodes"], found[0.4]["episodes"], strict=True):
+        assert loose["scenario"] == tight["scenario"] and loose["rows"] == tight["rows"] >= 11
+        assert 0 < tight["infeasible"] <= tight["overloaded"] <= tight["rows"]
+        assert 1.0 < tight["worst"]["least"] < tight["worst"]["idle"] and tight["worst"]["moved_mw"] > 0.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -66,12 +87,14 @@ def test_describe_writes_the_report_and_the_picture(weeks: Path, tmp_path: Path)
         (["generate", "--weeks", "0"], "--weeks"),
         (["generate", "--split", "tset"], "--split"),
         (["describe", "/nowhere"], "no such folder: /nowhere"),
+        (["infeasible", "--grid", "l2rpn_case14_sandbox"], "scenarios.source is 'bundled': .* set it to 'generated'"),
+        (["infeasible", "--config", "{baance: grid}"], "baance.*balance"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(app, ["scenarios", *arguments])
     assert result.exit_code == 2
-    assert re.search(message, result.output)
+    assert re.search(message, " ".join(result.output.split()))
 
 
 def test_describe_wants_one_folder_of_weeks(weeks: Path, tmp_path: Path) -> None:
@@ -89,4 +112,4 @@ def test_describe_wants_one_folder_of_weeks(weeks: Path, tmp_path: Path) -> None
 def test_help_of_the_group() -> None:
     result = CliRunner().invoke(app, ["scenarios", "--help"])
     assert result.exit_code == 0
-    assert "generate" in result.output and "describe" in result.output
+    assert all(name in result.output for name in ("generate", "describe", "infeasible"))

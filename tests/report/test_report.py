@@ -111,9 +111,19 @@ def modes() -> dict[str, Any]:
     }
 
 
+def infeasible() -> dict[str, Any]:
+    """Of `mafql scenarios infeasible`, with two episodes, one of them with rows that no dispatch helps."""
+    worst = {"row": 444, "time": "Tue 13:00", "out": ["<1_2_3>"], "line": "4_5_6", "idle": 1.283, "least": 1.014}
+    counts = {"scenario": 0, "unsolved": 0, "rows": 168, "overloaded": 61}
+    episodes = [{**counts, "infeasible": k, "worst": {**worst, "moved_mw": 1.0}} for k in (0, 7)]
+    settings = {"env_config": HARD, "episodes": 2, "every": 12, **PROVENANCE, "command": "mafql scenarios infeasible"}
+    return {"kind": "infeasible", "settings": settings, "infeasible": 1, "episodes": episodes}
+
+
 def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Path, tmp_path: Path) -> None:
     shutil.copy(film, results)
     (results / "modes.json").write_text(json.dumps(modes()))
+    (results / "infeasible_x0.9.json").write_text(json.dumps(infeasible()))
     answer = run("report", results, "--out", tmp_path / "page")
     assert answer.exit_code == 0, answer.output
     text = (tmp_path / "page" / "index.html").read_text()
@@ -124,6 +134,7 @@ def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Pa
     assert page.text.index("<a>") < page.text.index("<qp_zones>") < page.text.index("<qp>")  # best first
     assert "2, 0.700 to 0.800" in page.text  # its seeds' scores
     assert "+0.100 [" in page.text  # a's mean, 0.75, less qp_zones', 0.65
+    assert "118_x0.9_opponent: 1 of 2 episodes" in page.text and "<1_2_3>" in page.text and "1.01" in page.text
     assert "<flow>" in page.text and "12%" in page.text and MEASURES["units"] in text
     for name in ("118_x0.9_opponent", "curves_118_x0.9_opponent", "modes"):
         picture = (tmp_path / "page" / f"{name}.png").read_bytes()
