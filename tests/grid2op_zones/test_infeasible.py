@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,20 @@ def test_nothing_drawn_at_random_is_better(env: ZonedGridEnv, found: list[Row]) 
             drawn.append(flows.highest)
     assert len(drawn) > 100
     assert hardest.least - 1e-3 < min(drawn) < hardest.idle
+
+
+def test_a_row_whose_outage_splits_the_grid_is_left_out(env: ZonedGridEnv) -> None:
+    env.reset(**env.episode_spec(0))
+    least = LeastLoading(env)
+    week, _ = episode_rows(env, 0, 12)
+    lines = range(type(env.simulator).n_line)
+    alone = [replace(week, outages=np.array([[line, 0, 2]], dtype=np.int32)) for line in lines]
+    # the generator at substation 7 hangs on its only line
+    (bridge,) = np.flatnonzero(
+        (type(env.simulator).line_or_to_subid == 7) | (type(env.simulator).line_ex_to_subid == 7)
+    )
+    assert [line for line in lines if not list(least.rows(alone[line], [1]))] == [bridge]
+    assert len(list(least.rows(alone[bridge], [1, 2]))) == 1  # back in row 2
 
 
 def test_outages_are_looked_at_from_their_first_row(env: ZonedGridEnv) -> None:
