@@ -202,10 +202,10 @@ film() {
 
 # Which of the comparison's weeks have overloads that no dispatch prevents.
 infeasible() {
-  local limits
-  for limits in 1.0 0.9; do
-    [[ -e results/infeasible_x$limits.json ]] || mafql scenarios infeasible --episodes $EPISODES \
-      --config "$(config 118_x$limits)" --json "results/infeasible_x$limits.json"
+  local setting
+  for setting in 118_x1.0 118_x0.9 118_x1.0_days; do
+    [[ -e results/infeasible_${setting#118_}.json ]] || mafql scenarios infeasible --episodes $EPISODES \
+      --config "$(config $setting)" --json "results/infeasible_${setting#118_}.json"
   done
 }
 
