@@ -134,7 +134,8 @@ def test_the_page_has_all_results_and_needs_nothing_else(results: Path, film: Pa
     assert page.text.index("<a>") < page.text.index("<qp_zones>") < page.text.index("<qp>")  # best first
     assert "2, 0.700 to 0.800" in page.text  # its seeds' scores
     assert "+0.100 [" in page.text  # a's mean, 0.75, less qp_zones', 0.65
-    assert "118_x0.9_opponent: 1 of 2 episodes" in page.text and "<1_2_3>" in page.text and "1.01" in page.text
+    assert "118_x0.9_opponent, episodes of 287 steps: 1 of 2" in page.text
+    assert "<1_2_3>" in page.text and "1.014" in page.text
     assert "<flow>" in page.text and "12%" in page.text and MEASURES["units"] in text
     for name in ("118_x0.9_opponent", "curves_118_x0.9_opponent", "modes"):
         picture = (tmp_path / "page" / f"{name}.png").read_bytes()
