@@ -179,6 +179,8 @@ def infeasible(
                     least = least or LeastLoading(env)
                     week, rows = episode_rows(env, spec["options"]["start"], every)
                     seen = list(least.rows(week, rows))
+                    if not seen:
+                        raise InputError(f"episode {k}: none of the {len(rows)} rows looked at has a power flow")
                     found.append(
                         {"scenario": int(spec["options"]["scenario"]), "unsolved": len(rows) - len(seen)}
                         | _told(env, week, seen)

@@ -77,6 +77,14 @@ def test_what_no_dispatch_prevents(weeks: Path, tmp_path: Path) -> None:
         assert 1.0 < tight["worst"]["least"] < tight["worst"]["idle"] and tight["worst"]["moved_mw"] > 0.0
 
 
+def test_an_episode_without_power_flows_is_named(weeks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grid2op_zones.infeasible.LeastLoading.row", lambda *_: None)
+    config = f"{{scenarios: {{source: generated, path: {weeks}, split: test, weeks: 2}}}}"
+    result = CliRunner().invoke(app, ["scenarios", "infeasible", "--grid", "l2rpn_case14_sandbox", "--config", config])
+    assert result.exit_code == 2
+    assert re.search(r"episode 0: none of the \d+ rows looked at has a power flow", " ".join(result.output.split()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
