@@ -19,7 +19,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from grid2op_zones.area import make_areas
-from grid2op_zones.generator.powerflow import ITERATIONS, TOLERANCE, PowerFlowError
+from grid2op_zones.generator.powerflow import ITERATIONS, TOLERANCE, copy_grid
+from grid2op_zones.program import SolverError
 
 if TYPE_CHECKING:
     from grid2op_zones.env import ZonedGridEnv
@@ -66,19 +67,20 @@ class LeastLoading:
     """Finds the least loading in rows of weeks.
 
     Args:
-        env: On LightSimBackend, reset before; its thermal limits and kinds of `actions` count.
+        env: On LightSimBackend, reset before; its thermal limits and kinds of `actions` count. What units do is
+            balanced over the whole grid, whatever its `balance` is.
 
     Raises:
         PowerFlowError: The grid as it was reset has no power flow.
+        ValueError: No unit may be redispatched, so that nothing balances the others.
     """
 
     def __init__(self, env: ZonedGridEnv) -> None:
         simulator = env.simulator
-        self._grid = simulator.backend._grid.copy()
-        self._start = np.array(simulator.backend.V, dtype=complex)
-        if not self._grid.ac_pf(self._start.copy(), ITERATIONS, TOLERANCE).size:
-            raise PowerFlowError("the power flow of the grid as it was reset has no solution")
+        self._grid, self._start = copy_grid(simulator)
         (self._area,) = make_areas(simulator, env.zones, "grid", env.config["actions"], central=True)
+        if not len(self._area.balanced):
+            raise ValueError(f"actions: redispatch has to be among them, found {env.config['actions']}")
         self._limit = np.array(simulator.get_thermal_limit(), dtype=float)
         self._shape = type(simulator)
 
@@ -90,15 +92,19 @@ class LeastLoading:
                 yield found
 
     def row(self, week: Week, row: int) -> Row | None:
-        """What dispatch could do in one row, with the lines out that are planned to be."""
+        """What dispatch could do in one row, with the lines out that are planned to be; None without a power flow.
+
+        Raises:
+            SolverError: A linear program was not solved.
+        """
         out = tuple(sorted(int(line) for line, first, end in week.outages if first <= row < end))
         grid = self._without(out)
         low, high = self._ends(week, row)
         x = np.zeros(len(low))
-        flows = idle = self._solve(grid, week, row, x, self._start)
-        if flows is None or idle is None:
+        flows = self._solve(grid, week, row, x, self._start)
+        if flows is None:
             return None
-        reach, effects = 1.0, None
+        idle, reach, effects = flows.highest, 1.0, None
         for _ in range(PROGRAMS):
             if flows.highest <= 1.0 or reach < NEAREST:
                 break
@@ -112,7 +118,7 @@ class LeastLoading:
             else:
                 reach /= 2.0
         line = int(np.abs(flows.loading).argmax())
-        return Row(row, out, idle.highest, flows.highest, line, float(np.abs(x).sum()))
+        return Row(row, out, idle, flows.highest, line, float(np.abs(x).sum()))
 
     def _without(self, out: tuple[int, ...]) -> Any:
         grid = self._grid.copy()
@@ -164,6 +170,7 @@ class LeastLoading:
         columns = []
         for unit in np.eye(len(x)):
             nudged = self._solve(grid, week, row, x + NUDGE * unit, flows.voltage)
+            # a unit without such a flow is not counted on
             columns.append(np.zeros_like(flows.loading) if nudged is None else (nudged.loading - flows.loading) / NUDGE)
         return np.stack(columns, axis=1)
 
@@ -180,7 +187,9 @@ class LeastLoading:
             b_eq=np.zeros(len(balanced)),
             bounds=[*zip(low, high, strict=True), (0.0, None)],
         )
-        return np.zeros(n) if found.x is None else found.x[:n]
+        if found.x is None:
+            raise SolverError(found.message)
+        return found.x[:n]
 
 
 def episode_rows(env: ZonedGridEnv, start: int, every: int) -> tuple[Week, list[int]]:

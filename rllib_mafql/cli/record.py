@@ -20,7 +20,7 @@ from rllib_mafql.cli.cluster import hush, ray_session
 from rllib_mafql.cli.errors import InputError, nearest, reported
 from rllib_mafql.cli.folder_lock import written_by_me
 from rllib_mafql.cli.printing import mix_table, tell, wide_console, write_json
-from rllib_mafql.cli.shared_options import Grid, JsonFile
+from rllib_mafql.cli.shared_options import EnvConfig, Grid, JsonFile
 
 if TYPE_CHECKING:
     from rllib_mafql import MAFQLConfig
@@ -48,9 +48,7 @@ def record(
         typer.Option(min=0.0, max=1.0, help="Share of episodes with random play until a policy takes over."),
     ] = 0.0,
     grid: Grid = "l2rpn_idf_2023",
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray workers of one CPU each.")] = 2,
     file_rows: Annotated[
         int | None,

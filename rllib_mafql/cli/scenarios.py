@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,7 +16,12 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
-from rllib_mafql.cli.shared_options import Grid, JsonFile
+from rllib_mafql.cli.shared_options import EnvConfig, Grid, JsonFile
+
+if TYPE_CHECKING:
+    from grid2op_zones import ZonedGridEnv
+    from grid2op_zones.generator import Week
+    from grid2op_zones.infeasible import Row
 
 #: What the JSON of `mafql scenarios infeasible` says that it is.
 KIND = "infeasible"
@@ -134,9 +139,7 @@ def describe(
 @app.command()
 def infeasible(
     grid: Grid = "l2rpn_idf_2023",
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many of the split's episodes.")] = 20,
     every: Annotated[
         int, typer.Option(min=1, help="Look at every so many rows, and at those where outages begin.")
@@ -146,7 +149,8 @@ def infeasible(
     """Find the overloads of generated weeks that no dispatch prevents, whoever plays.
 
     For every row that is looked at: the least loading that the units could bring the lines to if each stood anywhere
-    within its limits, by AC power flows, with the lines out that are planned to be. Attacks are not counted.
+    within its limits, by AC power flows, with the lines out that are planned to be. The search is a local one, from
+    power flow to power flow. Attacks are not counted.
 
     The JSON has kind, settings (env_config, episodes, every, command, version, commit), infeasible (how many episodes
     have an infeasible row) and episodes: scenario, unsolved (rows without a power flow, left out), rows, overloaded
@@ -155,8 +159,7 @@ def infeasible(
     moved_mw.
     """
     with reported():
-        from grid2op_zones import ZonedGridEnv
-        from grid2op_zones.infeasible import LeastLoading, episode_rows
+        from grid2op_zones.generator import DispatchError, PowerFlowError
         from rllib_mafql.cli.record import env_config
         from rllib_mafql.evaluation.provenance import provenance
 
@@ -166,27 +169,12 @@ def infeasible(
             raise InputError(
                 f"scenarios.source is {source!r}: rows are looked at of generated weeks; set it to 'generated'"
             )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env = ZonedGridEnv(settings)
-            least: LeastLoading | None = None
-            found = []
-            with counting_bar() as progress:
-                task = progress.add_task("episodes", total=episodes, rate="")
-                for k in range(episodes):
-                    spec = env.episode_spec(k)
-                    env.reset(**spec)
-                    least = least or LeastLoading(env)
-                    week, rows = episode_rows(env, spec["options"]["start"], every)
-                    seen = list(least.rows(week, rows))
-                    if not seen:
-                        raise InputError(f"episode {k}: none of the {len(rows)} rows looked at has a power flow")
-                    found.append(
-                        {"scenario": int(spec["options"]["scenario"]), "unsolved": len(rows) - len(seen)}
-                        | _told(env, week, seen)
-                    )
-                    progress.advance(task)
-            env.close()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = _look(settings, episodes, every)
+        except (ValueError, OSError, DispatchError, PowerFlowError) as error:
+            raise InputError(str(error)) from error
         report = {
             "kind": KIND,
             "settings": {"env_config": settings, "episodes": episodes, "every": every, **provenance()},
@@ -197,7 +185,32 @@ def infeasible(
         _print_infeasible(report)
 
 
-def _told(env: Any, week: Any, rows: Sequence[Any]) -> dict[str, Any]:
+def _look(settings: Mapping[str, Any], episodes: int, every: int) -> list[dict[str, Any]]:
+    """What is told of each episode, with a line of progress."""
+    from grid2op_zones import ZonedGridEnv
+    from grid2op_zones.infeasible import LeastLoading, episode_rows
+
+    env = ZonedGridEnv(dict(settings))
+    least: LeastLoading | None = None
+    found = []
+    with counting_bar() as progress:
+        task = progress.add_task("episodes", total=episodes, rate="")
+        for k in range(episodes):
+            spec = env.episode_spec(k)
+            env.reset(**spec)
+            least = least or LeastLoading(env)
+            week, rows = episode_rows(env, spec["options"]["start"], every)
+            seen = list(least.rows(week, rows))
+            if not seen:
+                raise InputError(f"episode {k}: none of the {len(rows)} rows looked at has a power flow")
+            counts = {"scenario": int(spec["options"]["scenario"]), "unsolved": len(rows) - len(seen)}
+            found.append(counts | _told(env, week, seen))
+            progress.advance(task)
+    env.close()
+    return found
+
+
+def _told(env: ZonedGridEnv, week: Week, rows: Sequence[Row]) -> dict[str, Any]:
     """What the rows of an episode come to."""
     names = type(env.simulator).name_line
     worst = max(rows, key=lambda row: row.least)

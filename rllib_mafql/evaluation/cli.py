@@ -19,6 +19,7 @@ from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.cluster import cluster_address, ray_session
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console
+from rllib_mafql.cli.shared_options import EnvConfig
 from rllib_mafql.cli.yaml_values import parse_mapping, read_text
 from rllib_mafql.evaluation.agents import LABELS, AgentSpec, resolve_agents
 from rllib_mafql.evaluation.curves import held_out_curve
@@ -48,9 +49,7 @@ def evaluate(
     grid: Annotated[
         str | None, typer.Option(help="Grid2Op grid; default: the checkpoints' own, or l2rpn_idf_2023 without one.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray workers of one CPU each; 0: play in this process.")] = 2,
     ray_address: Annotated[str | None, typer.Option(help="Use this Ray cluster.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")] = None,

@@ -15,7 +15,7 @@ from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, wide_console, write_json
-from rllib_mafql.cli.shared_options import JsonFile
+from rllib_mafql.cli.shared_options import EnvConfig, JsonFile
 from rllib_mafql.evaluation.agents import resolve_agents
 from rllib_mafql.evaluation.cli import check_grids, read_overrides
 from rllib_mafql.evaluation.policies import SetupError
@@ -52,9 +52,7 @@ def modes(
         typer.Option(min=0.01, help="Standard deviation of the logarithm of the QP's costs, as of `mafql record`."),
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the policies' samples.")] = 0,
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
     json_file: JsonFile = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG of the first two states.")] = None,
 ) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.errors import InputError, nearest, reported
 from rllib_mafql.cli.printing import wide_console, write_json
-from rllib_mafql.cli.shared_options import JsonFile
+from rllib_mafql.cli.shared_options import EnvConfig, JsonFile
 from rllib_mafql.evaluation.agents import LABELS
 from rllib_mafql.evaluation.cli import read_overrides
 from rllib_mafql.evaluation.policies import SetupError
@@ -57,9 +57,7 @@ def score(
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Held-out episodes, the same for every agent.")] = 10,
     grid: Annotated[str | None, typer.Option(help=f"Grid2Op grid; default: {DEFAULT_GRID}.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
     json_file: JsonFile = None,
 ) -> None:
     """Let Grid2Op's own scorers, as it ships them, judge agents on the held-out episodes of `mafql evaluate`."""

@@ -29,8 +29,7 @@ def report(
     The folder holds what `mafql evaluate`, `ablate`, `score`, `film`, `modes`, `scenarios infeasible` and
     `bench latency` wrote with --json. An evaluation named as its setting (118_x1.0, 118_x0.9_opponent, 14) is that
     setting's main one; others, such as 118_x1.0_days, are shown beside it. A folder with such a name holds several of
-    the same episodes, which are merged:
-    agents of the same name are runs of one agent.
+    the same episodes, which are merged: agents of the same name are runs of one agent.
     """
     with reported():
         found = read_results(results)

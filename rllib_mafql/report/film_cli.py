@@ -12,6 +12,7 @@ from rllib_mafql.cli.bars import counting_bar
 from rllib_mafql.cli.checkpoints import find_checkpoint
 from rllib_mafql.cli.errors import InputError, reported
 from rllib_mafql.cli.printing import tell, write_json
+from rllib_mafql.cli.shared_options import EnvConfig
 from rllib_mafql.evaluation.agents import resolve_agents
 from rllib_mafql.evaluation.cli import check_grids, read_overrides
 from rllib_mafql.evaluation.policies import SetupError
@@ -24,9 +25,7 @@ def record(
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="The film, for `mafql report`.")],
     episode: Annotated[int, typer.Option(min=0, help="Number of the held-out episode.")] = 0,
     grid: Annotated[str | None, typer.Option(help="Grid2Op grid; default: the checkpoints' own.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="env_config keys to override: JSON or YAML, or a .json or .yaml file.")
-    ] = None,
+    config: EnvConfig = None,
 ) -> None:
     """Film one held-out episode with each of several agents, to be watched on the grid's map in the report."""
     warnings.filterwarnings("ignore", message="Numba cannot be loaded")

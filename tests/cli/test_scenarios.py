@@ -96,6 +96,10 @@ def test_an_episode_without_power_flows_is_named(weeks: Path, monkeypatch: pytes
         (["generate", "--split", "tset"], "--split"),
         (["describe", "/nowhere"], "no such folder: /nowhere"),
         (["infeasible", "--grid", "l2rpn_case14_sandbox"], "scenarios.source is 'bundled': .* set it to 'generated'"),
+        (
+            ["infeasible", "--config", "{actions: [curtail], scenarios: {source: generated, weeks: 1}}"],
+            "actions: redispatch has to be among them, found",
+        ),
         (["infeasible", "--config", "{baance: grid}"], "baance.*balance"),
     ],
 )

@@ -15,6 +15,22 @@ class PowerFlowError(RuntimeError):
     """An AC power flow of a series has no solution."""
 
 
+def copy_grid(env: Any) -> tuple[Any, np.ndarray]:
+    """lightsim2grid's model of a grid, and voltages to start power flows from, (n_bus,) complex p.u.
+
+    Args:
+        env: A Grid2Op environment with LightSimBackend that was reset.
+
+    Raises:
+        PowerFlowError: The grid as it was reset has no power flow.
+    """
+    grid, start = env.backend._grid.copy(), np.array(env.backend.V, dtype=complex)
+    # a copy knows its admittances only after a power flow of its own
+    if not grid.ac_pf(start.copy(), ITERATIONS, TOLERANCE).size:
+        raise PowerFlowError("the power flow of the grid as it was reset has no solution")
+    return grid, start
+
+
 class Flows(NamedTuple):
     """What a series does to the grid."""
 
@@ -33,11 +49,7 @@ class PowerFlow:
     """
 
     def __init__(self, env: Any) -> None:
-        self._grid = env.backend._grid.copy()
-        self._start = np.array(env.backend.V, dtype=complex)
-        # a copy knows its admittances only after a power flow of its own
-        if not self._grid.ac_pf(self._start.copy(), ITERATIONS, TOLERANCE).size:
-            raise PowerFlowError("the power flow of the grid as it was reset has no solution")
+        self._grid, self._start = copy_grid(env)
         self._admittances = self._grid.get_Ybus_solver()
         self._buses = list(self._grid.id_ac_solver_to_me())
         self._scale = self._grid.get_sn_mva()

@@ -42,7 +42,7 @@ def test_they_learn_from_random_play_what_to_do(algorithm, tmp_path, ray_instanc
         metrics = result["learners"]
         assert np.isfinite([metrics[CRITIC]["td_loss"], metrics[CRITIC]["conservative_loss"]]).all()
         assert ("flow_matching_loss" in metrics.get(TEACHER, {})) == (algorithm is IndependentFQL)
-        assert learned["episode_return_mean"] > 0.8 * STEPS
+        assert learned["episode_return_mean"] > (0.8 if algorithm is IndependentFQL else 0.85) * STEPS
         path = made.save_to_path(str(tmp_path / "checkpoint"))
     finally:
         made.stop()
