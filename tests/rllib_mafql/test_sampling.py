@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from tests.rllib_mafql.toy_env import STEPS, echo_config
@@ -71,17 +72,21 @@ def test_no_transition_is_lost_or_counted_twice():
         algorithm.stop()
 
 
-def test_synchronous_play_is_stored_before_it_is_learned_from():
-    # that such runs are reproducible to the bit is part of tests/checkpoints/test_exact_resume.py
-    algorithm = config(sample_async=False).build_algo()
-    try:
-        for iteration in range(1, 5):
-            result = algorithm.train()
-            assert algorithm.replay.added == steps_by_runners(algorithm) == iteration * 2 * 2 * 10
+def test_synchronous_runs_are_exactly_reproducible():
+    runs = []
+    for _ in range(2):
+        algorithm = config(sample_async=False).build_algo()
+        try:
+            for _ in range(12):
+                result = algorithm.train()
             assert result["mafql"]["sample_staleness_max"] == 0
             assert result["mafql"]["sample_requests_in_flight"] == 0
-    finally:
-        algorithm.stop()
+            assert algorithm.replay.added == steps_by_runners(algorithm) == 12 * 2 * 2 * 10
+            state = algorithm.learner_group.get_state()["learner"]["rl_module"]
+            runs.append({f"{m}/{k}": np.array(v) for m, module in state.items() for k, v in module.items()})
+        finally:
+            algorithm.stop()
+    assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
 @pytest.mark.parametrize("sample_async", [False, True])
